@@ -1,0 +1,285 @@
+"""The bundle `NAME.edge`: all a device needs to screen, in one sealed file.
+
+A zip file: `manifest.json` (the records below), the models, golden pictures with the outputs they must give,
+and the model card. Every part but the manifest is listed there with its size and sha256. Reading never
+writes to disk and refuses anything that is not exactly what the manifest promises.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from edge.errors import BundleError, EdgeError
+from edge.fields import FieldError, build, plain
+from edge.preprocess import Preprocessing
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+CARD = "card.md"
+MAX_MANIFEST_BYTES = 4 << 20
+MAX_PART_BYTES = 1 << 30
+MAX_PARTS = 1000
+
+Role = Literal["probabilities", "class_activation", "embedding"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One file inside the bundle: its size in bytes and its sha256 in hexadecimal."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFile:
+    """One TFLite file and how to talk to it.
+
+    input_dtype: `uint8` takes pixels 0..255 as they are (the scaling is in the file's own quantization
+    parameters); `float32` takes `(pixel - input_zero_point) * input_scale`.
+    outputs: the signature's name of the tensor for each role. probabilities: (1, classes).
+    class_activation: (1, rows, columns, classes), one map a class. embedding: (1, channels).
+    """
+
+    file: str
+    input_dtype: Literal["uint8", "float32"]
+    input_scale: float
+    input_zero_point: int
+    outputs: dict[str, str]
+
+    def __post_init__(self) -> None:
+        if "probabilities" not in self.outputs:
+            raise FieldError("a model without 'outputs.probabilities' cannot screen")
+        if self.input_scale <= 0:
+            raise FieldError("'input_scale' must be above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """When to refer: the summed probability of the positive labels is at least the threshold.
+
+    fitted_on: which pictures the threshold was fitted on, in words.
+    """
+
+    positive: tuple[str, ...]
+    threshold: float
+    target_sensitivity: float
+    fitted_on: str
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold <= 1:
+            raise FieldError(f"'decision.threshold' is {self.threshold}; it must be in (0, 1]")
+        if not 0 < self.target_sensitivity <= 1:
+            raise FieldError(f"'decision.target_sensitivity' is {self.target_sensitivity}; it must be in (0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SaliencyScale:
+    """How a saliency map is coloured: `full_scale` is the evidence (in logits) shown as the hottest colour."""
+
+    full_scale: float
+
+    def __post_init__(self) -> None:
+        if self.full_scale <= 0:
+            raise FieldError("'saliency.full_scale' must be above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Golden:
+    """A picture with the outputs that the int8 model must give for it on every device.
+
+    picture: member holding the file's bytes. input_sha256: of the preprocessed uint8 tensor, byte for byte.
+    probabilities: in the order of the labels. outputs: member, an .npz with one float32 array a role.
+    """
+
+    picture: str
+    input_sha256: str
+    probabilities: tuple[float, ...]
+    outputs: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a bundle is. `metrics`, `recipe`, `data` and `versions` are evidence: shown, never acted on.
+
+    tolerances: by role, the largest absolute difference from the golden outputs that a device may show.
+    """
+
+    schema: int
+    name: str
+    synthetic: bool
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+    models: dict[str, ModelFile]
+    decision: Decision
+    saliency: SaliencyScale | None
+    golden: tuple[Golden, ...]
+    tolerances: dict[str, float]
+    metrics: dict[str, Any]
+    recipe: dict[str, Any]
+    data: dict[str, Any]
+    versions: dict[str, str]
+    parts: dict[str, Part]
+
+    def __post_init__(self) -> None:
+        if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
+            raise FieldError("'labels' must be two or more different names")
+        positive = set(self.decision.positive)
+        if not positive or not positive < set(self.labels):
+            raise FieldError("'decision.positive' must be some of the labels, and not all of them")
+        if not self.models:
+            raise FieldError("'models' is empty")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """A bundle in memory, every part checked. sha256: of the whole file."""
+
+    manifest: Manifest
+    parts: Mapping[str, bytes]
+    sha256: str
+
+    def model(self, variant: str) -> tuple[ModelFile, bytes]:
+        """The named model and its bytes. Raises BundleError where the bundle has no such model."""
+        if variant not in self.manifest.models:
+            has = ", ".join(self.manifest.models)
+            raise BundleError(f"this bundle has no {variant!r} model", remedy=f"use one of: {has}")
+        entry = self.manifest.models[variant]
+        return entry, self.parts[entry.file]
+
+
+def write_bundle(path: Path, manifest: Manifest, parts: Mapping[str, bytes]) -> Manifest:
+    """Write a bundle in one step: either the whole file is there afterwards, or what was there before.
+
+    The same manifest and parts give the same bytes. Returns the manifest with its parts filled in.
+    """
+    listed = {
+        name: Part(bytes=len(data), sha256=hashlib.sha256(data).hexdigest()) for name, data in sorted(parts.items())
+    }
+    sealed = replace(manifest, parts=listed)
+    _require_parts(sealed)
+    text = json.dumps(plain(sealed), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as stream:
+            with zipfile.ZipFile(stream, "w") as archive:
+                for name, data in [(MANIFEST, text.encode()), *sorted(parts.items())]:
+                    member = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+                    member.external_attr = 0o644 << 16
+                    archive.writestr(member, data, zipfile.ZIP_DEFLATED, compresslevel=9)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return sealed
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Read and check a bundle. Raises BundleError where it is missing, damaged, altered or not understood."""
+    if path.is_dir():
+        raise BundleError(f"{path} is a folder", remedy="name the .edge file inside it")
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise BundleError(f"there is no bundle at {path}", remedy="check the path") from None
+    try:
+        return parse_bundle(data)
+    except EdgeError as error:
+        raise BundleError(f"{path}: {error.message}", remedy=error.remedy) from None
+
+
+def parse_bundle(data: bytes) -> Bundle:
+    """A bundle from the bytes of its file. Raises BundleError."""
+    again = "copy the bundle again from where it was made"
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = _checked_members(archive)
+            manifest = _parse_manifest(_read_member(archive, members, MANIFEST, MAX_MANIFEST_BYTES))
+            unlisted = members.keys() - manifest.parts.keys() - {MANIFEST}
+            if unlisted:
+                raise BundleError(f"it holds {sorted(unlisted)[0]!r}, which its manifest does not list", remedy=again)
+            parts = {name: _read_part(archive, members, name, part) for name, part in manifest.parts.items()}
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError):
+        # What the standard library raises for a damaged, encrypted or oddly packed zip file.
+        raise BundleError("it is damaged, or not a bundle", remedy=again) from None
+    return Bundle(manifest=manifest, parts=parts, sha256=hashlib.sha256(data).hexdigest())
+
+
+def _require_parts(manifest: Manifest) -> None:
+    members = [model.file for model in manifest.models.values()]
+    members += [member for golden in manifest.golden for member in (golden.picture, golden.outputs)]
+    for member in members:
+        if member not in manifest.parts:
+            raise FieldError(f"{member!r} is named but is not among the parts")
+
+
+def _checked_members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    members: dict[str, zipfile.ZipInfo] = {}
+    remedy = "do not use this file; ask for a bundle written by `edge convert`"
+    for member in archive.infolist():
+        name = member.orig_filename
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name or "\x00" in name:
+            raise BundleError(f"it holds a path outside itself, {name!r}", remedy=remedy)
+        if name in members:
+            raise BundleError(f"it holds {name!r} twice", remedy=remedy)
+        members[name] = member
+    if len(members) > MAX_PARTS:
+        raise BundleError(f"it holds {len(members)} parts; {MAX_PARTS} are allowed", remedy=remedy)
+    if MANIFEST not in members:
+        raise BundleError(f"it has no {MANIFEST}, so it is not a bundle", remedy="check the path")
+    return members
+
+
+def _read_member(archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo], name: str, limit: int) -> bytes:
+    """The member's bytes; never more than `limit` are unpacked, whatever its header says."""
+    if members[name].file_size <= limit:
+        with archive.open(members[name]) as stream:
+            data = stream.read(limit + 1)
+        if len(data) <= limit:
+            return data
+    raise BundleError(f"its part {name!r} is larger than allowed", remedy="do not use this file; make the bundle again")
+
+
+def _parse_manifest(data: bytes) -> Manifest:
+    again = "copy the bundle again from where it was made"
+    try:
+        fields = json.loads(data)
+    except (ValueError, RecursionError):
+        raise BundleError("its manifest is not JSON", remedy=again) from None
+    schema = fields.get("schema") if isinstance(fields, dict) else None
+    if schema != SCHEMA or isinstance(schema, bool):
+        raise BundleError(
+            f"its schema is {schema!r}; this version reads schema {SCHEMA}",
+            remedy="install the version of edge-screen that made it, or convert again",
+        )
+    try:
+        manifest = build(Manifest, fields)
+        _require_parts(manifest)
+    except (FieldError, EdgeError) as error:
+        raise BundleError(f"its manifest is wrong: {error}", remedy=again) from None
+    return manifest
+
+
+def _read_part(archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo], name: str, part: Part) -> bytes:
+    if name not in members:
+        raise BundleError(f"its part {name!r} is missing", remedy="copy the bundle again from where it was made")
+    if not 0 <= part.bytes <= MAX_PART_BYTES:
+        raise BundleError(f"its part {name!r} is larger than allowed", remedy="do not use this file; make it again")
+    data = _read_member(archive, members, name, part.bytes)
+    if hashlib.sha256(data).hexdigest() != part.sha256:
+        raise BundleError(
+            f"its part {name!r} is not what was packed (sha256 differs)",
+            remedy="copy the bundle again from where it was made",
+        )
+    return data

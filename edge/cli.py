@@ -1,0 +1,87 @@
+"""The `edge` command: a table of verbs, each loaded only when it is called.
+
+The table names modules as text, so that `edge` imports neither half and `edge --help` stays instant.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from edge import __version__
+from edge.errors import EdgeError
+
+# verb: (module:attribute, the line `edge --help` shows)
+VERBS = {
+    "screen": ("edge_runtime.commands:screen", "Screen pictures with a bundle: one verdict a line."),
+    "evaluate": ("edge_runtime.commands:evaluate", "Measure a bundle on labelled pictures."),
+    "show": ("edge_runtime.commands:show", "Say what a bundle is, and test it on this machine."),
+    "data": ("edge_convert.data_commands:data", "Check a labelled data set, or render a synthetic one."),
+    "convert": ("edge_convert.commands:convert", "Labelled pictures to a verified bundle, by a recipe."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported on first use (after Click's own 'lazily loading subcommands')."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        module, attribute = VERBS[cmd_name][0].split(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(verb, line) for verb, (_, line) in VERBS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="edge")
+def edge() -> None:
+    """From labelled pictures to a screening model on a small device, with the evidence attached."""
+
+
+def run(command: Callable[..., Any]) -> int:
+    """Run a click command; return the exit status. 0 done, 1 failed (two lines on stderr), 2 misuse."""
+    try:
+        status = command(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as misuse:
+        misuse.show()
+        return misuse.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped: finished work is kept", err=True)
+        return 130
+    except EdgeError as error:
+        click.echo(f"error: {error.message}\nremedy: {error.remedy}", err=True)
+        return 1
+    except MemoryError:
+        click.echo("error: out of memory\nremedy: close other programs, or use smaller pictures", err=True)
+        return 1
+    except BrokenPipeError:
+        # The reader of our output went away (`edge screen ... | head`): nothing is wrong, and nothing is left to say.
+        sys.stderr.close()
+        return 141
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(
+            f"error: {where}{error.strerror or error}\nremedy: check the path, the free space and the rights",
+            err=True,
+        )
+        return 1
+    return status if isinstance(status, int) else 0
+
+
+def main() -> None:
+    """Entry point of the `edge` command."""
+    sys.exit(run(edge))

@@ -1,0 +1,280 @@
+"""Labelled pictures: one reader for two shapes, a folder per class and a `manifest.csv`.
+
+Nothing is dropped in silence: a file that is not a sample is in `ignored`, and whatever cannot be
+understood is refused with the line or the name it stands in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from edge.errors import DataError
+from edge.manifest import MANIFEST, SPLIT_NAMES, SPLITS, Box, read_manifest
+from edge.preprocess import PICTURE_SUFFIXES
+
+__all__ = ["SPLITS", "Box", "Dataset", "Sample", "first_few", "read_dataset"]
+
+DESCRIPTION = "dataset.json"
+
+# Control characters and bytes that are not UTF-8: they would garble every list the name is printed in.
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One labelled picture.
+
+    name: its path below the data set folder, with `/`. group: what must stay in one split (a patient, a
+    slide); the picture's own name where nothing is known. split: `train`, `val`, `test`, or None where
+    the data set has no splits. boxes: the findings, where they are marked.
+    """
+
+    path: Path
+    name: str
+    label: str
+    group: str
+    split: str | None
+    boxes: tuple[Box, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A folder of labelled pictures as it was read.
+
+    classes: the labels, sorted. samples: in the order of the manifest, or by name. has_groups: whether
+    groups are known. has_splits: whether every sample has a split. ignored: names of the files and
+    folders (ending in `/`) below `folder` that are not samples.
+    """
+
+    folder: Path
+    name: str
+    synthetic: bool
+    classes: tuple[str, ...]
+    samples: tuple[Sample, ...]
+    has_groups: bool
+    has_splits: bool
+    ignored: tuple[str, ...]
+
+    def of_split(self, name: str) -> tuple[Sample, ...]:
+        """The samples of `train`, `val` or `test`, perhaps none. Raises DataError for another name."""
+        if name not in SPLITS:
+            raise DataError(f"there is no split called {name!r}", remedy=f"use one of {', '.join(SPLITS)}")
+        return tuple(sample for sample in self.samples if sample.split == name)
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Pictures by split and class, zeros included; the one key `all` where there are no splits."""
+        splits = [s for s in SPLITS if any(x.split == s for x in self.samples)] if self.has_splits else ["all"]
+        table = {split: dict.fromkeys(self.classes, 0) for split in splits}
+        for sample in self.samples:
+            table[sample.split or "all"][sample.label] += 1
+        return table
+
+    def fingerprint(self) -> str:
+        """What these pictures, labels, groups, splits and boxes are, as 64 hexadecimal digits.
+
+        SHA-256 over one line a sample, by name: the JSON list [name, label, group, split, boxes, SHA-256
+        of the file]. The folder's place and the order of the rows do not matter. Reads every file.
+        """
+        whole = hashlib.sha256()
+        for sample in sorted(self.samples, key=lambda s: s.name):
+            record = [
+                sample.name,
+                sample.label,
+                sample.group,
+                sample.split,
+                sample.boxes,
+                _digest(sample.path),
+            ]
+            whole.update(json.dumps(record).encode() + b"\n")
+        return whole.hexdigest()
+
+
+def read_dataset(folder: Path, *, group_pattern: str | None = None) -> Dataset:
+    """Read a data set: its `manifest.csv` where there is one, else a folder per class.
+
+    manifest.csv: columns path and label, optionally group, split and boxes_xywh (a JSON list of
+    [x, y, width, height]); others are allowed. A folder per class: pictures at any depth below it.
+    group_pattern: a regular expression with one capture group, searched in each name, for data sets
+    without a group column. Pictures are not opened. Raises DataError with the line or the name.
+    """
+    folder = Path(folder)
+    if not folder.exists():
+        raise DataError(f"there is no folder {folder}", remedy="check the path")
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder} is not a folder", remedy=f"give the folder that holds {MANIFEST} or the class folders"
+        )
+    name, synthetic = _read_description(folder)
+    found = list(_walk(folder))
+    rows = _read_manifest_rows(folder) if (folder / MANIFEST).exists() else _read_class_folders(folder, found)
+    has_groups = any(row.group != row.name for row in rows)
+    if group_pattern is not None:
+        if has_groups:
+            raise DataError("a group pattern was given, but the manifest has groups", remedy="drop one of the two")
+        rows, has_groups = _group_by_pattern(rows, group_pattern), True
+    _require_files(folder, rows)
+    classes = tuple(sorted({row.label for row in rows}))
+    if len(classes) < 2:
+        raise DataError(f"every picture is {classes[0]!r}: there is nothing to tell apart", remedy="add a second class")
+    listed = {row.name for row in rows} | {MANIFEST, DESCRIPTION}
+    return Dataset(
+        folder=folder,
+        name=name,
+        synthetic=synthetic,
+        classes=classes,
+        samples=tuple(rows),
+        has_groups=has_groups,
+        has_splits=rows[0].split is not None,
+        ignored=tuple(sorted(_UNPRINTABLE.sub("?", other) for other in found if other not in listed)),
+    )
+
+
+def first_few(names: Sequence[str], limit: int = 3) -> str:
+    """`a, b, c and 9 more`, for messages."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def _digest(path: Path) -> str:
+    sha = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                sha.update(block)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}", remedy="check the file and its rights") from None
+    return sha.hexdigest()
+
+
+def _read_description(folder: Path) -> tuple[str, bool]:
+    """The name of the data set and whether it is synthetic, from the optional `dataset.json`."""
+    path = folder / DESCRIPTION
+    if not path.exists():
+        return folder.resolve().name, False
+    try:
+        described = json.loads(path.read_bytes().decode("utf-8-sig"))
+    except (ValueError, RecursionError, OSError) as error:
+        raise DataError(f"{path} cannot be read: {error}", remedy="write it as UTF-8 JSON, or remove it") from None
+    if not isinstance(described, dict):
+        raise DataError(f"{path} is not a JSON object", remedy='write {"name": "...", "synthetic": false}')
+    name = described.get("name", folder.resolve().name)
+    synthetic = described.get("synthetic", False)
+    if not isinstance(name, str) or not name.strip() or not isinstance(synthetic, bool):
+        raise DataError(
+            f"{path}: name must be text and synthetic true or false",
+            remedy='write {"name": "...", "synthetic": false}',
+        )
+    return name.strip(), synthetic
+
+
+def _walk(folder: Path) -> Iterator[str]:
+    """Names of all files below the folder; with a `/` at the end, folders that are empty, hidden or links."""
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"{error.filename} cannot be read: {error.strerror}", remedy="check the folder's rights")
+
+    for parent, folders, files in os.walk(folder, onerror=refuse):
+        below = PurePosixPath(Path(parent).relative_to(folder))
+        if not folders and not files and below.name:
+            yield f"{below}/"
+        yield from ((below / file).as_posix() for file in sorted(files))
+        for name in sorted(folders):
+            if name.startswith(".") or Path(parent, name).is_symlink():
+                folders.remove(name)
+                yield f"{below / name}/"
+        folders.sort()
+
+
+def _read_manifest_rows(folder: Path) -> list[Sample]:
+    return [
+        Sample(
+            path=folder / row.name,
+            name=row.name,
+            label=row.label,
+            group=row.group or row.name,
+            split=row.split,
+            boxes=row.boxes,
+        )
+        for row in read_manifest(folder / MANIFEST)
+    ]
+
+
+def _read_class_folders(folder: Path, found: Sequence[str]) -> list[Sample]:
+    """Samples of a folder per class, by name."""
+    names = [n for n in found if not n.endswith("/") and PurePosixPath(n).suffix.lower() in PICTURE_SUFFIXES]
+    # Hidden files: macOS leaves `._cell.jpg` beside `cell.jpg`.
+    names = sorted(n for n in names if "/" in n and not PurePosixPath(n).name.startswith("."))
+    labels = {n.split("/", 1)[0] for n in names}
+    if not names:
+        raise DataError(
+            f"{folder} holds neither {MANIFEST} nor class folders with pictures",
+            remedy=f"write {MANIFEST} with columns path,label, or make one folder per class",
+        )
+    if all(label.lower() in SPLIT_NAMES for label in labels):
+        raise DataError(
+            f"the folders {', '.join(sorted(labels))} are splits, not classes",
+            remedy=f"write {MANIFEST} with columns path,label,split",
+        )
+    return [Sample(path=folder / n, name=n, label=n.split("/", 1)[0], group=n, split=None, boxes=()) for n in names]
+
+
+def _group_by_pattern(rows: Sequence[Sample], pattern: str) -> list[Sample]:
+    """The samples with the group that the pattern captures in each name."""
+    remedy = r"give one capture group, for example '(patient\d+)_'"
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise DataError(f"the group pattern {pattern!r} is malformed: {error}", remedy=remedy) from None
+    if compiled.groups != 1:
+        raise DataError(f"the group pattern {pattern!r} has {compiled.groups} capture groups", remedy=remedy)
+    found = [compiled.search(row.name) for row in rows]
+    # A picture that quietly became its own group could put its patient into two splits.
+    unmatched = [row.name for row, match in zip(rows, found, strict=True) if not match or not match[1]]
+    if unmatched:
+        raise DataError(
+            f"the group pattern {pattern!r} finds nothing in {len(unmatched)} of {len(rows)} names: "
+            f"{first_few(unmatched)}",
+            remedy="widen the pattern",
+        )
+    return [replace(row, group=match[1]) for row, match in zip(rows, found, strict=True) if match]
+
+
+def _require_files(folder: Path, rows: Sequence[Sample]) -> None:
+    """Every sample is a file, and lies in the folder even when links are followed."""
+    root = os.path.realpath(folder)
+    missing = []
+    parents: dict[Path, bool] = {}
+    for row in rows:
+        if any(_UNPRINTABLE.search(text) for text in (row.name, row.label, row.group)):
+            shown = ascii(row.name)
+            raise DataError(f"the name, label or group of {shown} holds a control character", remedy="rename it")
+        parent = row.path.parent
+        if parent not in parents:
+            parents[parent] = _is_inside(root, parent)
+        if not _is_file(row.path):
+            missing.append(row.name)
+        elif not parents[parent] or (row.path.is_symlink() and not _is_inside(root, row.path)):
+            raise DataError(f"{row.name} is a link out of {folder}", remedy="copy the picture into the folder")
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(rows)} pictures are not there, or not files: {first_few(missing)}",
+            remedy=f"copy them, or take them out of {MANIFEST}",
+        )
+
+
+def _is_inside(root: str, path: Path) -> bool:
+    real = os.path.realpath(path)
+    return real == root or real.startswith(root.rstrip(os.sep) + os.sep)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name longer than the file system allows
+        return False

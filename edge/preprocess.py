@@ -1,0 +1,194 @@
+"""The one preprocessing program: picture file -> upright RGB -> square uint8 network input.
+
+Training, calibration, verification and the device all call this module with the parameters that the
+bundle carries, so that what was evaluated is what runs. Its results are the same bytes on every CPU:
+it uses only OpenCV operations that are integer-exact (see docs/decisions/001-exact-resizing.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge import MAX_PICTURE_PIXELS
+from edge.errors import EdgeError, PictureError
+
+Fit = Literal["crop", "letterbox"]
+WideRange = Literal["full", "stretch"]
+
+# What a file of each kind begins with. Other kinds that OpenCV could read (WebP, EXR, GIF ...) are refused:
+# nobody has tested a microscope's or a plate reader's output in them here, and every decoder is an attack surface.
+SIGNATURES = {
+    "JPEG": (b"\xff\xd8\xff",),
+    "PNG": (b"\x89PNG\r\n\x1a\n",),
+    "BMP": (b"BM",),
+    "TIFF": (b"II*\x00", b"MM\x00*"),
+}
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """Where the picture lies in the network's input.
+
+    source_xywh: the part of the upright picture that was used, in its pixels.
+    target_xywh: where that part lies in the input, in input pixels.
+    """
+
+    source_xywh: tuple[int, int, int, int]
+    target_xywh: tuple[int, int, int, int]
+
+    def to_input(self, x: float, y: float) -> tuple[float, float]:
+        """A point of the upright picture, in pixels, as a point of the input."""
+        sx, sy, sw, sh = self.source_xywh
+        tx, ty, tw, th = self.target_xywh
+        return tx + (x - sx) * tw / sw, ty + (y - sy) * th / sh
+
+    def to_picture(self, x: float, y: float) -> tuple[float, float]:
+        """A point of the input, in pixels, as a point of the upright picture."""
+        sx, sy, sw, sh = self.source_xywh
+        tx, ty, tw, th = self.target_xywh
+        return sx + (x - tx) * sw / tw, sy + (y - ty) * sh / th
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """The parameters of the program, stored in the bundle.
+
+    side_px: side of the square input. fit: `crop` keeps the centre square, `letterbox` keeps the whole
+    picture and pads with black. wide_range: how 16-bit pixels become 8-bit ones: `full` maps 0..65535,
+    `stretch` maps the picture's own minimum..maximum (12-bit plates stored in 16-bit files).
+    """
+
+    side_px: int
+    fit: Fit = "crop"
+    wide_range: WideRange = "full"
+
+    def __post_init__(self) -> None:
+        if not 16 <= self.side_px <= 2048:
+            raise EdgeError(f"side_px is {self.side_px}", remedy="use 16 to 2048")
+        if self.fit not in get_args(Fit):
+            raise EdgeError(f"fit is {self.fit!r}", remedy=f"use one of {', '.join(get_args(Fit))}")
+        if self.wide_range not in get_args(WideRange):
+            raise EdgeError(f"wide_range is {self.wide_range!r}", remedy=f"use one of {', '.join(get_args(WideRange))}")
+
+    def decode(self, data: bytes) -> NDArray[np.uint8]:
+        """An upright RGB picture from the bytes of a file. See `decode`."""
+        return decode(data, wide_range=self.wide_range)
+
+    def place(self, width: int, height: int) -> Placement:
+        """Where a picture of this size, in pixels, lies in the input."""
+        side = self.side_px
+        if self.fit == "crop":
+            square = min(width, height)
+            return Placement(
+                source_xywh=((width - square) // 2, (height - square) // 2, square, square),
+                target_xywh=(0, 0, side, side),
+            )
+        longer = max(width, height)
+        # Round half up in integers: the same on every machine.
+        inner_w = max(1, (2 * width * side + longer) // (2 * longer))
+        inner_h = max(1, (2 * height * side + longer) // (2 * longer))
+        return Placement(
+            source_xywh=(0, 0, width, height),
+            target_xywh=((side - inner_w) // 2, (side - inner_h) // 2, inner_w, inner_h),
+        )
+
+    def to_input(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The network's input from an upright picture.
+
+        picture: (height, width, 3) uint8 RGB. Returns (side_px, side_px, 3) uint8 RGB, contiguous.
+        """
+        placement = self.place(picture.shape[1], picture.shape[0])
+        x, y, w, h = placement.source_xywh
+        tx, ty, tw, th = placement.target_xywh
+        inner = shrink(picture[y : y + h, x : x + w], tw, th)
+        if (tw, th) == (self.side_px, self.side_px):
+            return np.ascontiguousarray(inner)
+        canvas = np.zeros((self.side_px, self.side_px, 3), np.uint8)
+        canvas[ty : ty + th, tx : tx + tw] = inner
+        return canvas
+
+
+def shrink(picture: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    """Resize without aliasing and without rounding that depends on the CPU.
+
+    picture: (rows, columns, 3) uint8. Halves while the picture is at least twice as large as asked (the
+    mean of 2x2 pixels), then one bilinear step; both in OpenCV's integer arithmetic (INTER_LINEAR_EXACT).
+    """
+    while picture.shape[1] >= 2 * width and picture.shape[0] >= 2 * height:
+        half = (picture.shape[1] // 2, picture.shape[0] // 2)
+        picture = cv2.resize(picture, half, interpolation=cv2.INTER_LINEAR_EXACT)  # type: ignore[assignment]
+    if picture.shape[:2] != (height, width):
+        picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR_EXACT)  # type: ignore[assignment]
+    return picture
+
+
+def picture_kind(data: bytes) -> str | None:
+    """`JPEG`, `PNG`, `BMP` or `TIFF` by the file's first bytes, None for anything else."""
+    return next((kind for kind, heads in SIGNATURES.items() if data.startswith(heads)), None)
+
+
+def decode(data: bytes, *, wide_range: WideRange = "full") -> NDArray[np.uint8]:
+    """An upright picture from the bytes of a JPEG, PNG, BMP or TIFF file.
+
+    Returns (height, width, 3) uint8 RGB; EXIF orientation applied, grey repeated three times, an alpha
+    channel dropped, of several pages the first. Raises PictureError where the file is empty, of another
+    kind, cut short, damaged or larger than MAX_PICTURE_PIXELS.
+    """
+    if not data:
+        raise PictureError("the file is empty", remedy="copy or take the picture again")
+    kind = picture_kind(data)
+    if kind is None:
+        raise PictureError("this is not a JPEG, PNG, BMP or TIFF picture", remedy="save it as JPEG or PNG")
+    if _is_cut_short(kind, data):
+        raise PictureError(f"this {kind} picture is cut short", remedy="copy or take the picture again")
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
+    except cv2.error as error:
+        if "IMAGE_PIXELS" in str(error) or "validateInputImageSize" in str(error):
+            raise _too_large() from None
+        raise PictureError(f"this {kind} picture is damaged", remedy="copy or take the picture again") from None
+    if pixels is None or pixels.size == 0:
+        raise PictureError(f"this {kind} picture is damaged", remedy="copy or take the picture again")
+    if pixels.shape[0] * pixels.shape[1] > MAX_PICTURE_PIXELS:
+        # Where a program loaded OpenCV before this package, OpenCV's own limit is larger.
+        raise _too_large()
+    eight_bit = _to_eight_bit(np.asarray(pixels), wide_range)
+    if eight_bit.ndim == 2:
+        return cv2.cvtColor(eight_bit, cv2.COLOR_GRAY2RGB)  # type: ignore[return-value]
+    return cv2.cvtColor(eight_bit, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+
+
+def _too_large() -> PictureError:
+    return PictureError(
+        f"this picture has more than {MAX_PICTURE_PIXELS // 1_000_000} million pixels", remedy="save a smaller one"
+    )
+
+
+def _is_cut_short(kind: str, data: bytes) -> bool:
+    """Whether the end marker is missing: decoders fill the lost part with grey and say nothing."""
+    if kind == "JPEG":
+        return b"\xff\xd9" not in data[-4096:]  # some cameras append a few bytes after the marker
+    if kind == "PNG":
+        return b"IEND" not in data[-4096:]
+    if kind == "BMP":
+        return len(data) < int.from_bytes(data[2:6], "little")
+    return False
+
+
+def _to_eight_bit(pixels: NDArray[np.generic], wide_range: WideRange) -> NDArray[np.uint8]:
+    if pixels.dtype == np.uint8:
+        return pixels.astype(np.uint8, copy=False)
+    if pixels.dtype != np.uint16:
+        raise PictureError(
+            f"pixels of type {pixels.dtype} are not 8- or 16-bit", remedy="save it as an 8- or 16-bit picture"
+        )
+    wide = pixels.astype(np.uint32)
+    low, high = (0, 65535) if wide_range == "full" else (int(wide.min()), int(wide.max()))
+    span = max(1, high - low)
+    return (((wide - low) * 255 + span // 2) // span).astype(np.uint8)

@@ -1,0 +1,65 @@
+"""What the device says about one picture: a verdict, or why there is none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from edge.fields import plain
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latency:
+    """Wall-clock milliseconds of each step; saliency is 0 where no map was asked for."""
+
+    decode: float
+    preprocess: float
+    infer: float
+    saliency: float
+    total: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleId:
+    """Which bundle answered. sha256: of the whole .edge file."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """One screened picture.
+
+    decision: `refer` where probability >= threshold, else `clear`. label: the most probable one.
+    probability: of the positive labels together. delegate: what ran the network.
+    """
+
+    picture: str
+    decision: Literal["refer", "clear"]
+    label: str
+    probability: float
+    probabilities: dict[str, float]
+    threshold: float
+    latency_ms: Latency
+    delegate: str
+    bundle: BundleId
+
+    def to_json(self) -> dict[str, object]:
+        """The JSON Lines record; see docs/records.md."""
+        fields = plain(self)
+        assert isinstance(fields, dict)
+        return fields
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A picture that could not be screened: the fact and the remedy."""
+
+    picture: str
+    error: str
+    remedy: str
+
+    def to_json(self) -> dict[str, object]:
+        """The JSON Lines record of a failure."""
+        return {"picture": self.picture, "error": self.error, "remedy": self.remedy}

@@ -1,0 +1,169 @@
+"""A bundle is exactly what its manifest promises, or it is refused with a sentence."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge.bundle import (
+    MANIFEST,
+    SCHEMA,
+    Decision,
+    Golden,
+    Manifest,
+    ModelFile,
+    SaliencyScale,
+    parse_bundle,
+    read_bundle,
+    write_bundle,
+)
+from edge.errors import BundleError
+from edge.fields import FieldError
+from edge.preprocess import Preprocessing
+
+PARTS = {"model.tflite": b"model" * 1000, "golden/00.jpg": b"picture", "golden/00.npz": b"arrays", "card.md": b"# card"}
+MODEL = ModelFile(
+    file="model.tflite",
+    input_dtype="uint8",
+    input_scale=1 / 128,
+    input_zero_point=127,
+    outputs={"probabilities": "probabilities"},
+)
+MANIFEST_RECORD = Manifest(
+    schema=SCHEMA,
+    name="spots",
+    synthetic=True,
+    labels=("clean", "spotted"),
+    preprocessing=Preprocessing(side_px=96),
+    models={"int8": MODEL},
+    decision=Decision(positive=("spotted",), threshold=0.25, target_sensitivity=0.95, fitted_on="10 of 60 pictures"),
+    saliency=SaliencyScale(full_scale=2.0),
+    golden=(Golden(picture="golden/00.jpg", input_sha256="0", probabilities=(0.5, 0.5), outputs="golden/00.npz"),),
+    tolerances={"probabilities": 0.01},
+    metrics={"auc": 0.9},
+    recipe={},
+    data={},
+    versions={"edge-screen": "0"},
+    parts={},
+)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    path = tmp_path / "spots.edge"
+    write_bundle(path, MANIFEST_RECORD, PARTS)
+    return path
+
+
+def repacked(path: Path, change: Callable[[dict[str, bytes]], None]) -> bytes:
+    """The bundle's bytes with its members changed."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    change(members)
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return out.getvalue()
+
+
+def with_manifest(change: Callable[[dict[str, Any]], object]) -> Callable[[dict[str, bytes]], None]:
+    def apply(members: dict[str, bytes]) -> None:
+        fields = json.loads(members[MANIFEST])
+        change(fields)
+        members[MANIFEST] = json.dumps(fields).encode()
+
+    return apply
+
+
+def test_what_is_written_is_read_back(bundle: Path) -> None:
+    opened = read_bundle(bundle)
+    assert dict(opened.parts) == PARTS
+    assert replace(opened.manifest, parts={}) == MANIFEST_RECORD
+    assert opened.model("int8") == (MODEL, PARTS["model.tflite"])
+
+
+def test_the_same_contents_give_the_same_bytes(bundle: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again.edge"
+    write_bundle(again, MANIFEST_RECORD, dict(reversed(PARTS.items())))
+    assert again.read_bytes() == bundle.read_bytes()
+
+
+def test_a_failed_write_leaves_the_old_bundle(bundle: Path) -> None:
+    before = bundle.read_bytes()
+    with pytest.raises(FieldError, match="not among the parts"):
+        write_bundle(bundle, MANIFEST_RECORD, {"card.md": b"only this"})
+    assert bundle.read_bytes() == before
+    assert [file.name for file in bundle.parent.iterdir()] == [bundle.name]
+
+
+def test_a_model_that_is_not_there_is_refused_by_name(bundle: Path) -> None:
+    with pytest.raises(BundleError, match="no 'float32' model") as caught:
+        read_bundle(bundle).model("float32")
+    assert "int8" in caught.value.remedy
+
+
+CHANGES: dict[str, tuple[Callable[[dict[str, bytes]], Any], str]] = {
+    "another model": (lambda m: m.update({"model.tflite": b"MODEL" * 1000}), "sha256 differs"),
+    "a shorter model": (lambda m: m.update({"model.tflite": b"model"}), "sha256 differs"),
+    "a longer part": (lambda m: m.update({"card.md": b"#" * 10_000}), "larger than allowed"),
+    "a missing part": (lambda m: m.pop("card.md"), "missing"),
+    "an unlisted part": (lambda m: m.update({"extra.py": b"import os"}), "does not list"),
+    "no manifest": (lambda m: m.pop(MANIFEST), "not a bundle"),
+    "a manifest that is no JSON": (lambda m: m.update({MANIFEST: b"{"}), "not JSON"),
+    "a manifest that is a list": (lambda m: m.update({MANIFEST: b"[]"}), "schema"),
+    "deeply nested JSON": (lambda m: m.update({MANIFEST: b"[" * 100_000 + b"]" * 100_000}), "not JSON"),
+    "a huge manifest": (lambda m: m.update({MANIFEST: b" " * (5 << 20)}), "larger than allowed"),
+    "an unknown schema": (with_manifest(lambda f: f.update(schema=99)), "schema is 99"),
+    "an unknown key": (with_manifest(lambda f: f.update(colour="red")), "unknown key 'colour'"),
+    "a missing key": (with_manifest(lambda f: f.pop("labels")), "'labels' is missing"),
+    "a threshold of zero": (with_manifest(lambda f: f["decision"].update(threshold=0)), "threshold"),
+    "a threshold that is no number": (with_manifest(lambda f: f["decision"].update(threshold=float("nan"))), "finite"),
+    "a threshold as text": (with_manifest(lambda f: f["decision"].update(threshold="0.5")), "must be a number"),
+    "an unknown positive label": (with_manifest(lambda f: f["decision"].update(positive=["x"])), "positive"),
+    "every label positive": (with_manifest(lambda f: f["decision"].update(positive=f["labels"])), "not all"),
+    "a label twice": (with_manifest(lambda f: f.update(labels=["a", "a"])), "different names"),
+    "a model file that is not a part": (with_manifest(lambda f: f["models"]["int8"].update(file="x")), "not among"),
+    "a negative size": (with_manifest(lambda f: f["parts"]["card.md"].update(bytes=-1)), "larger than allowed"),
+    "a monstrous size": (with_manifest(lambda f: f["parts"]["card.md"].update(bytes=1 << 40)), "larger than allowed"),
+    "a tiny input": (with_manifest(lambda f: f["preprocessing"].update(side_px=1)), "side_px"),
+    "a path upwards": (lambda m: m.update({"../evil": b"x"}), "outside itself"),
+    "an absolute path": (lambda m: m.update({"/etc/passwd": b"x"}), "outside itself"),
+    "a drive letter": (lambda m: m.update({"C:evil": b"x"}), "outside itself"),
+    "a path with backslashes": (lambda m: m.update({"..\\evil": b"x"}), "outside itself"),
+}
+
+
+@pytest.mark.parametrize(("change", "words"), CHANGES.values(), ids=CHANGES)
+def test_an_altered_bundle_is_refused(bundle: Path, change: Callable[[dict[str, bytes]], Any], words: str) -> None:
+    with pytest.raises(BundleError, match=words) as caught:
+        parse_bundle(repacked(bundle, change))
+    assert caught.value.remedy
+
+
+def test_a_part_that_unpacks_to_more_than_its_header_says_is_refused(bundle: Path) -> None:
+    bomb = repacked(bundle, lambda m: m.update({"card.md": bytes(50 << 20)}))
+    assert len(bomb) < 1 << 20
+    with pytest.raises(BundleError, match="larger than allowed"):
+        parse_bundle(bomb)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
+def test_a_bundle_cut_short_is_refused(bundle: Path, share: float) -> None:
+    data = bundle.read_bytes()
+    with pytest.raises(BundleError, match="damaged"):
+        parse_bundle(data[: int(len(data) * share)])
+
+
+def test_a_bundle_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="there is no bundle"):
+        read_bundle(tmp_path / "none.edge")
+    with pytest.raises(BundleError, match="is a folder"):
+        read_bundle(tmp_path)

@@ -1,0 +1,193 @@
+"""Preprocessing is one program with the same bytes on every machine."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge import MAX_PICTURE_PIXELS
+from edge.errors import EdgeError, PictureError
+from edge.preprocess import Preprocessing, decode, shrink
+
+
+def drawn(height: int, width: int, channels: int = 3, dtype: type = np.uint8) -> NDArray[np.generic]:
+    """A picture from integer arithmetic alone, the same everywhere: ramps and a checkerboard."""
+    row, column = np.mgrid[0:height, 0:width].astype(np.int64)
+    planes = [
+        (row * 7 + column * (3 + c) + ((row // 5 + column // 7) % 2) * 90 * (c + 1)) % 256 for c in range(channels)
+    ]
+    picture = np.stack(planes, axis=-1)
+    return (picture * (257 if dtype is np.uint16 else 1)).astype(dtype).squeeze()
+
+
+def encoded(suffix: str, picture: NDArray[np.generic], *flags: int) -> bytes:
+    ok, data = cv2.imencode(suffix, picture, list(flags))
+    assert ok
+    return data.tobytes()
+
+
+GOLDEN = {
+    ("crop", 64, (100, 150)): "051cff9b94397b20bda9dc484da3d1630c28fc80d00ffcb53e0fdb30234c9b46",
+    ("crop", 224, (960, 1280)): "fdf74cc42f989e9d77a33f4c8b1df6aa451de0e20a282af75b6105c0e0006bf5",
+    ("crop", 96, (50, 61)): "9d2540aeca2ef21a9d25df9dabb1f79dcaa40a835a316e43e5e04dc21072e3ef",
+    ("letterbox", 64, (100, 150)): "1263fdc70a4e63fbb79d9c9024bdc176a8341ab08a98513c57ad25ddc5b205e5",
+    ("letterbox", 224, (1601, 777)): "6736977e5fc6544f22e7d3503adf69525d7c39c4082481b802e6ca754338d3e5",
+}
+
+
+@pytest.mark.parametrize(("case", "sha256"), GOLDEN.items(), ids=lambda value: str(value)[:40])
+def test_the_input_tensor_has_these_exact_bytes(case: tuple[str, int, tuple[int, int]], sha256: str) -> None:
+    fit, side_px, (height, width) = case
+    data = encoded(".png", drawn(height, width))
+    preprocessing = Preprocessing(side_px=side_px, fit=fit)  # type: ignore[arg-type]
+    tensor = preprocessing.to_input(preprocessing.decode(data))
+    assert tensor.shape == (side_px, side_px, 3)
+    assert tensor.dtype == np.uint8
+    assert tensor.flags.c_contiguous
+    assert hashlib.sha256(tensor.tobytes()).hexdigest() == sha256
+
+
+def test_a_half_sized_picture_is_the_rounded_mean_of_four_pixels() -> None:
+    picture = drawn(40, 60)
+    wide = picture.astype(np.int64)
+    mean = (wide[::2, ::2] + wide[1::2, ::2] + wide[::2, 1::2] + wide[1::2, 1::2] + 2) // 4
+    np.testing.assert_array_equal(shrink(picture.astype(np.uint8), 30, 20), mean)
+
+
+def test_shrinking_does_not_alias() -> None:
+    # A one-pixel checkerboard is grey from afar; plain bilinear sampling would keep black and white pixels.
+    board = ((np.indices((1024, 1024)).sum(axis=0) % 2) * 255).astype(np.uint8)
+    small = shrink(np.repeat(board[..., np.newaxis], 3, axis=2), 100, 100)
+    assert abs(int(small.min()) - 128) <= 2
+    assert abs(int(small.max()) - 128) <= 2
+
+
+def test_red_stays_red() -> None:
+    red_in_opencv_order = np.zeros((20, 20, 3), np.uint8)
+    red_in_opencv_order[..., 2] = 255
+    for suffix in (".png", ".bmp", ".tiff"):
+        assert decode(encoded(suffix, red_in_opencv_order))[0, 0].tolist() == [255, 0, 0]
+    assert decode(encoded(".jpg", red_in_opencv_order))[0, 0, 0] > 240
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tiff", ".jpg"])
+def test_grey_becomes_three_equal_channels(suffix: str) -> None:
+    picture = decode(encoded(suffix, drawn(30, 40, 1)))
+    assert picture.shape == (30, 40, 3)
+    np.testing.assert_array_equal(picture[..., 0], picture[..., 1])
+    np.testing.assert_array_equal(picture[..., 0], picture[..., 2])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+def test_sixteen_bits_become_eight(suffix: str) -> None:
+    narrow = drawn(30, 40, 1)
+    wide = encoded(suffix, drawn(30, 40, 1, np.uint16))
+    np.testing.assert_array_equal(decode(wide)[..., 0], narrow)
+
+
+def test_a_twelve_bit_plate_in_a_sixteen_bit_file_is_stretched_when_asked() -> None:
+    plate = encoded(".png", (drawn(30, 40, 1).astype(np.uint16) * 16))
+    assert decode(plate).max() <= 16
+    stretched = decode(plate, wide_range="stretch")
+    assert stretched.min() == 0
+    assert stretched.max() == 255
+
+
+def test_an_alpha_channel_is_dropped() -> None:
+    opaque = drawn(20, 20)
+    with_alpha = np.dstack([opaque, drawn(20, 20, 1)])
+    np.testing.assert_array_equal(decode(encoded(".png", with_alpha)), opaque[..., ::-1])
+
+
+def exif_jpeg(orientation: int) -> bytes:
+    """A JPEG, left half black and right half white, with an EXIF orientation tag."""
+    picture = np.zeros((40, 80, 3), np.uint8)
+    picture[:, 40:] = 255
+    data = encoded(".jpg", picture)
+    ifd = struct.pack("<HHHLHHL", 1, 0x0112, 3, 1, orientation, 0, 0)
+    body = b"Exif\x00\x00II*\x00\x08\x00\x00\x00" + ifd
+    return data[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + data[2:]
+
+
+@pytest.mark.parametrize(
+    ("orientation", "shape", "white"),
+    [(1, (40, 80), "right"), (3, (40, 80), "left"), (6, (80, 40), "bottom"), (8, (80, 40), "top")],
+)
+def test_exif_orientation_turns_the_picture_upright(orientation: int, shape: tuple[int, int], white: str) -> None:
+    picture = decode(exif_jpeg(orientation))[..., 0]
+    assert picture.shape == shape
+    halves = {
+        "left": picture[:, : shape[1] // 2],
+        "right": picture[:, shape[1] // 2 :],
+        "top": picture[: shape[0] // 2],
+        "bottom": picture[shape[0] // 2 :],
+    }
+    assert halves[white].mean() > 240
+
+
+def test_crop_keeps_the_centre_square() -> None:
+    placement = Preprocessing(side_px=100).place(300, 200)
+    assert placement.source_xywh == (50, 0, 200, 200)
+    assert placement.target_xywh == (0, 0, 100, 100)
+
+
+def test_letterbox_keeps_the_whole_picture_and_pads_with_black() -> None:
+    preprocessing = Preprocessing(side_px=100, fit="letterbox")
+    white = np.full((200, 400, 3), 255, np.uint8)
+    tensor = preprocessing.to_input(white)
+    assert preprocessing.place(400, 200).target_xywh == (0, 25, 100, 50)
+    assert tensor[:25].max() == 0
+    assert tensor[25:75].min() == 255
+    assert tensor[75:].max() == 0
+
+
+@pytest.mark.parametrize("fit", ["crop", "letterbox"])
+def test_a_point_goes_to_the_input_and_back(fit: str) -> None:
+    placement = Preprocessing(side_px=96, fit=fit).place(640, 333)  # type: ignore[arg-type]
+    assert placement.to_picture(*placement.to_input(320.5, 100.25)) == pytest.approx((320.5, 100.25))
+
+
+def bmp_header(width: int, height: int) -> bytes:
+    return struct.pack("<2sIHHIIiiHHIIiiII", b"BM", 54, 0, 0, 54, 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "empty"),
+        (b"not a picture", "not a JPEG"),
+        (b"GIF89a" + bytes(100), "not a JPEG"),
+        (encoded(".jpg", drawn(99, 99))[:-400], "cut short"),
+        (encoded(".png", drawn(99, 99))[:-400], "cut short"),
+        (encoded(".bmp", drawn(99, 99))[:-400], "cut short"),
+        (encoded(".tiff", drawn(99, 99))[:60], "damaged"),
+        (b"\xff\xd8\xff" + bytes(200) + b"\xff\xd9", "damaged"),
+        (bmp_header(40_000, 40_000), "million pixels"),
+        (encoded(".tiff", drawn(9, 9).astype(np.float32)), "not 8- or 16-bit"),
+    ],
+    ids=["empty", "text", "gif", "short-jpeg", "short-png", "short-bmp", "short-tiff", "hollow-jpeg", "bomb", "float"],
+)
+def test_a_bad_picture_is_refused_with_a_sentence(data: bytes, words: str) -> None:
+    with pytest.raises(PictureError, match=words) as caught:
+        decode(data)
+    assert caught.value.remedy
+
+
+def test_a_picture_larger_than_allowed_is_refused_before_it_is_unpacked() -> None:
+    side = 1 + int(MAX_PICTURE_PIXELS**0.5)
+    data = encoded(".png", np.zeros((side, side), np.uint8))
+    with pytest.raises(PictureError, match="million pixels"):
+        decode(data)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"side_px": 8}, {"side_px": 64, "fit": "stretch"}, {"side_px": 64, "wide_range": "?"}]
+)
+def test_wrong_parameters_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(EdgeError):
+        Preprocessing(**wrong)  # type: ignore[arg-type]
