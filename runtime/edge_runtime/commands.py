@@ -1,0 +1,258 @@
+"""The device's commands: parse, call one function, print. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edge.errors import DataError, EdgeError, PictureError
+
+if TYPE_CHECKING:
+    from edge.bundle import Bundle
+    from edge_runtime.pipeline import Screener, Screening
+
+FILE = click.Path(path_type=Path)
+threads_option = click.option("--threads", type=click.IntRange(1, 64), help="Processor threads. Default: up to 4.")
+variant_option = click.option(
+    "--model", "variant", default="int8", show_default=True, help="Which model of the bundle."
+)
+
+
+@click.command()
+@click.argument("bundle", type=FILE)
+@click.argument("pictures", type=FILE, nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON record a line.")
+@click.option("--overlay", "overlay_folder", type=FILE, help="Write each picture with its heat map into this folder.")
+@variant_option
+@threads_option
+def screen(
+    bundle: Path,
+    pictures: tuple[Path, ...],
+    as_json: bool,
+    overlay_folder: Path | None,
+    variant: str,
+    threads: int | None,
+) -> int:
+    """Screen PICTURES (files or folders) with BUNDLE: a line each.
+
+    The decision is `refer` or `clear`. A picture that cannot be read costs its own line; the others go on, and the
+    exit status is 1.
+    """
+    from edge.record import Failure
+    from edge_runtime.pictures import expand
+    from edge_runtime.pipeline import Screener
+
+    if overlay_folder is not None:
+        overlay_folder.mkdir(parents=True, exist_ok=True)
+    screener = Screener.open(bundle, variant=variant, threads=threads)
+    _warn_if_synthetic(screener)
+    done = failed = 0
+    for number, path in enumerate(expand(pictures)):
+        done += 1
+        try:
+            screening = screener.screen_file(path, explain=overlay_folder is not None)
+        except PictureError as error:
+            failed += 1
+            failure = Failure(picture=str(path), error=error.message, remedy=error.remedy)
+            _print_failure(failure, as_json)
+            continue
+        if overlay_folder is not None:
+            _write_overlay(screener, screening, overlay_folder, number)
+        _print_verdict(screening, as_json)
+    if not done:
+        raise PictureError("there is no picture in what was named", remedy="name JPEG, PNG, BMP or TIFF files")
+    if failed:
+        click.echo(f"{failed} of {done} pictures could not be screened", err=True)
+    return 1 if failed else 0
+
+
+@click.command()
+@click.argument("bundle", type=FILE)
+@click.option("--data", "folder", type=FILE, required=True, help="Labelled pictures: manifest.csv or a folder a class.")
+@click.option("--split", help="Only this split: train, val or test.")
+@click.option("--rename", multiple=True, metavar="THEIRS=OURS", help="A label of the data set as the bundle calls it.")
+@click.option("--json", "as_json", is_flag=True, help="The measures as one JSON object.")
+@variant_option
+@threads_option
+def evaluate(
+    bundle: Path,
+    folder: Path,
+    split: str | None,
+    rename: tuple[str, ...],
+    as_json: bool,
+    variant: str,
+    threads: int | None,
+) -> int:
+    """Measure BUNDLE on labelled pictures: AUC, sensitivity, specificity with 95 % intervals, pointing game."""
+    from edge.dataset import read_dataset
+    from edge.fields import plain
+    from edge_runtime.evaluate import measure, predict, render_text
+    from edge_runtime.pipeline import Screener
+
+    dataset = read_dataset(folder)
+    screener = Screener.open(bundle, variant=variant, threads=threads)
+    samples = dataset.of_split(split) if split else dataset.samples
+    if not samples:
+        raise DataError(f"the data set has no picture in split {split!r}", remedy="name another split, or none")
+    samples = _rename(samples, rename, screener.manifest.labels)
+    with progress(predict(screener, samples), "screening", len(samples)) as bar:
+        results = list(bar)
+    decision = screener.manifest.decision
+    evaluation = measure(
+        results,
+        labels=screener.manifest.labels,
+        positive=decision.positive,
+        threshold=decision.threshold,
+        target_sensitivity=decision.target_sensitivity,
+    )
+    synthetic = dataset.synthetic or screener.manifest.synthetic
+    if as_json:
+        data = {"name": dataset.name, "split": split, "synthetic": synthetic}
+        click.echo(json.dumps({"data": data, "model": variant, **plain(evaluation)}))
+    else:
+        click.echo(render_text(evaluation, title=_evaluation_title(screener, dataset.name, split, variant, synthetic)))
+    return 1 if evaluation.unreadable else 0
+
+
+@click.command()
+@click.argument("bundle", type=FILE)
+@click.option("--json", "as_json", is_flag=True, help="The whole manifest as JSON.")
+@click.option("--card", is_flag=True, help="Print the model card.")
+@click.option(
+    "--self-test", "test", is_flag=True, help="Run the golden pictures on this machine; exit 1 on a difference."
+)
+def show(bundle: Path, as_json: bool, card: bool, test: bool) -> int:
+    """Say what BUNDLE is: labels, input, decision, measures, parts."""
+    from edge.bundle import CARD, read_bundle
+    from edge.fields import plain
+
+    opened = read_bundle(bundle)
+    if card:
+        click.echo(opened.parts.get(CARD, b"this bundle has no card").decode("utf-8", "replace"))
+    elif as_json:
+        click.echo(json.dumps({"sha256": opened.sha256, **plain(opened.manifest)}, indent=1, ensure_ascii=False))
+    elif not test:
+        click.echo(_describe(opened))
+    return _self_test(opened) if test else 0
+
+
+def _self_test(bundle: Bundle) -> int:
+    from edge_runtime.selftest import self_test
+
+    results = self_test(bundle)
+    for result in results:
+        worst = ", ".join(f"{role} {difference:.2g}" for role, difference in result.differences.items())
+        state = "ok  " if result.passed else "FAIL"
+        exact = "input exact" if result.input_exact else "INPUT DIFFERS"
+        click.echo(f"{state}  {result.picture}  {exact}; largest difference: {worst}")
+    failed = sum(not result.passed for result in results)
+    if failed:
+        raise EdgeError(
+            f"this machine gives other outputs on {failed} of {len(results)} golden pictures",
+            remedy="do not screen with it; install the locked versions of edge-screen's dependencies",
+        )
+    return 0
+
+
+@contextmanager
+def progress(items: Iterator[Any], label: str, length: int) -> Iterator[Iterator[Any]]:
+    """Draw a bar with place, rate and end on stderr while `items` are taken; nothing where it is no terminal."""
+    if not sys.stderr.isatty():
+        yield items
+        return
+    with click.progressbar(items, label=label, length=length, show_pos=True, file=sys.stderr) as bar:
+        yield iter(bar)
+
+
+def _warn_if_synthetic(screener: Screener) -> None:
+    if screener.manifest.synthetic:
+        click.echo(f"{screener.manifest.name} was trained on SYNTHETIC pictures: not for patients", err=True)
+
+
+def _print_verdict(screening: Screening, as_json: bool) -> None:
+    verdict = screening.verdict
+    if as_json:
+        click.echo(json.dumps(verdict.to_json(), ensure_ascii=False))
+    else:
+        click.echo(
+            f"{verdict.decision:<6} {verdict.probability:.3f}  {verdict.latency_ms.total:7.1f} ms  {verdict.picture}"
+        )
+
+
+def _print_failure(failure: Any, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(failure.to_json(), ensure_ascii=False))
+    else:
+        click.echo(f"error  -----  {'':>10}  {failure.picture}: {failure.error}; {failure.remedy}")
+
+
+def _write_overlay(screener: Screener, screening: Screening, folder: Path, number: int) -> None:
+    import cv2
+
+    shown = screener.overlay(screening)
+    if shown is None:
+        raise EdgeError("this bundle's model gives no saliency map", remedy="screen without --overlay")
+    # The number keeps apart pictures of the same name from different folders.
+    target = folder / f"{number:05d}_{Path(screening.verdict.picture).stem}.png"
+    ok, encoded = cv2.imencode(".png", cv2.cvtColor(shown, cv2.COLOR_RGB2BGR))
+    assert ok
+    target.write_bytes(encoded.tobytes())
+
+
+def _rename(samples: Any, pairs: tuple[str, ...], labels: tuple[str, ...]) -> Any:
+    """The samples with the bundle's names for their labels. Raises DataError for a label it does not have."""
+    from dataclasses import replace
+
+    if any("=" not in pair for pair in pairs):
+        raise click.BadParameter("use THEIRS=OURS", param_hint="--rename")
+    names = dict(pair.split("=", 1) for pair in pairs)
+    renamed = tuple(replace(sample, label=names.get(sample.label, sample.label)) for sample in samples)
+    unknown = sorted({sample.label for sample in renamed} - set(labels))
+    if unknown:
+        raise DataError(
+            f"the data set has the label {unknown[0]!r}; the bundle has {', '.join(labels)}",
+            remedy=f"say which one it is: --rename {unknown[0]}={labels[0]}",
+        )
+    return renamed
+
+
+def _evaluation_title(screener: Screener, data: str, split: str | None, variant: str, synthetic: bool) -> str:
+    where = f"{data}, split {split}" if split else f"{data}, all pictures"
+    return f"{screener.manifest.name} ({variant}) on {where}" + ("  [SYNTHETIC]" if synthetic else "")
+
+
+def _describe(bundle: Bundle) -> str:
+    m = bundle.manifest
+    decision = m.decision
+    lines = [
+        f"{m.name}" + ("  [SYNTHETIC: not for patients]" if m.synthetic else ""),
+        f"  sha256       {bundle.sha256}",
+        f"  schema       {m.schema}",
+        f"  labels       {', '.join(m.labels)}",
+        f"  refer        when p({' + '.join(decision.positive)}) >= {decision.threshold:.4f}",
+        f"               fitted for {decision.target_sensitivity:.0%} sensitivity on {decision.fitted_on}",
+        f"  input        {m.preprocessing.side_px} x {m.preprocessing.side_px} px RGB, {m.preprocessing.fit}",
+    ]
+    for name, model in m.models.items():
+        size = len(bundle.parts[model.file]) / 1e6
+        lines.append(f"  model {name:<7}{size:6.2f} MB, {model.input_dtype} in, gives {', '.join(model.outputs)}")
+    lines += [f"  measured     {line}" for line in _measured_lines(m.metrics)]
+    lines.append(f"  data         {m.data.get('name', '?')}, fingerprint {str(m.data.get('fingerprint', '?'))[:16]}")
+    lines += [f"  made with    {package} {version}" for package, version in sorted(m.versions.items())]
+    lines.append(f"  golden       {len(m.golden)} pictures (edge show --self-test)")
+    return "\n".join(lines)
+
+
+def _measured_lines(metrics: dict[str, Any]) -> Iterator[str]:
+    """Evidence is shown as it stands; a bundle from elsewhere may carry other keys."""
+    for key, value in metrics.items():
+        if isinstance(value, dict) and {"value", "low", "high"} <= value.keys():
+            yield f"{key} {value['value']:.4f} [{value['low']:.4f}, {value['high']:.4f}]"
+        elif isinstance(value, (int, float, str)):
+            yield f"{key} {value}"

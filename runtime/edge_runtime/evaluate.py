@@ -1,0 +1,204 @@
+"""A bundle measured on labelled pictures, by the code that screens."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.dataset import Box, Sample
+from edge.errors import DataError, PictureError
+from edge.record import Failure
+from edge_runtime import saliency
+from edge_runtime.metrics import (
+    Interval,
+    expected_calibration_error,
+    fit_threshold,
+    ranking_intervals,
+    wilson,
+)
+from edge_runtime.pipeline import Screener
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """One labelled picture and what the network said of it.
+
+    probabilities: in the order of the bundle's labels. probability: of the positive labels together. heat: (rows,
+    columns) evidence in logits, or None. points: whether the map's peak lies in a marked box; None without a map
+    or boxes. infer_ms: wall-clock time of the network.
+    """
+
+    name: str
+    label: str
+    group: str
+    probabilities: tuple[float, ...]
+    probability: float
+    heat: NDArray[np.float32] | None = field(repr=False)
+    points: bool | None
+    infer_ms: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What was measured. Intervals are 95 %: by group bootstrap for AUC and average precision, Wilson for shares.
+
+    specificity_at_target: where these very pictures' sensitivity reaches the target (no threshold carried over).
+    confusion: rows are true labels, columns the most probable label, in the order of `labels`.
+    pointing_game: share of positive pictures with boxes whose map peaks inside one; `_detected`: of the referred ones.
+    """
+
+    labels: tuple[str, ...]
+    positive: tuple[str, ...]
+    n: int
+    n_positive: int
+    n_groups: int
+    threshold: float
+    target_sensitivity: float
+    auc: Interval
+    average_precision: Interval
+    sensitivity: Interval
+    specificity: Interval
+    specificity_at_target: Interval
+    accuracy: Interval
+    calibration_error: float
+    confusion: tuple[tuple[int, ...], ...]
+    pointing_game: Interval | None
+    pointing_game_n: int
+    pointing_game_detected: Interval | None
+    infer_ms_median: float
+    unreadable: tuple[Failure, ...]
+
+
+def predict(screener: Screener, samples: Iterable[Sample]) -> Iterator[Prediction | Failure]:
+    """Screen labelled pictures one by one; a picture that cannot be read gives a Failure."""
+    side_px = screener.manifest.preprocessing.side_px
+    for sample in samples:
+        try:
+            screening = screener.screen_file(sample.path, explain=True)
+        except PictureError as error:
+            yield Failure(picture=sample.name, error=error.message, remedy=error.remedy)
+            continue
+        points = None
+        if screening.heat is not None and sample.boxes:
+            points = _inside(saliency.peak(screening.heat, screening.placement, side_px), sample.boxes)
+        yield Prediction(
+            name=sample.name,
+            label=sample.label,
+            group=sample.group,
+            probabilities=tuple(screening.verdict.probabilities.values()),
+            probability=screening.verdict.probability,
+            heat=screening.heat,
+            points=points,
+            infer_ms=screening.verdict.latency_ms.infer,
+        )
+
+
+def measure(
+    results: Sequence[Prediction | Failure],
+    *,
+    labels: tuple[str, ...],
+    positive: tuple[str, ...],
+    threshold: float,
+    target_sensitivity: float,
+) -> Evaluation:
+    """The measures of a set of predictions. Raises DataError where a class that they need is absent."""
+    found = [result for result in results if isinstance(result, Prediction)]
+    scores = np.array([p.probability for p in found], np.float64)
+    truth = np.array([p.label in positive for p in found], np.bool_)
+    if not truth.any() or truth.all():
+        raise DataError(
+            "the readable pictures are all positive or all negative, so nothing can be measured",
+            remedy="evaluate on a set with both",
+        )
+    groups = [p.group for p in found]
+    auc, average_precision = ranking_intervals(scores, truth, groups)
+    refer = scores >= threshold
+    at_target = fit_threshold(scores, truth, target_sensitivity)
+    confusion = _confusion(found, labels)
+    pointed = [p for p in found if p.points is not None and p.label in positive]
+    detected = [p for p in pointed if p.probability >= threshold]
+    return Evaluation(
+        labels=labels,
+        positive=positive,
+        n=len(found),
+        n_positive=int(truth.sum()),
+        n_groups=len(set(groups)),
+        threshold=threshold,
+        target_sensitivity=target_sensitivity,
+        auc=auc,
+        average_precision=average_precision,
+        sensitivity=wilson(int((refer & truth).sum()), int(truth.sum())),
+        specificity=wilson(int((~refer & ~truth).sum()), int((~truth).sum())),
+        specificity_at_target=wilson(int(((scores < at_target) & ~truth).sum()), int((~truth).sum())),
+        accuracy=wilson(int(np.trace(confusion)), len(found)),
+        calibration_error=expected_calibration_error(scores, truth),
+        confusion=tuple(tuple(int(count) for count in row) for row in confusion),
+        pointing_game=_share(pointed),
+        pointing_game_n=len(pointed),
+        pointing_game_detected=_share(detected),
+        infer_ms_median=float(np.median([p.infer_ms for p in found])),
+        unreadable=tuple(result for result in results if isinstance(result, Failure)),
+    )
+
+
+def render_text(evaluation: Evaluation, *, title: str) -> str:
+    """The measures as a table for people."""
+    e = evaluation
+    rows = [
+        ("AUC", e.auc),
+        ("average precision", e.average_precision),
+        (f"sensitivity at threshold {e.threshold:.4f}", e.sensitivity),
+        (f"specificity at threshold {e.threshold:.4f}", e.specificity),
+        (f"specificity at {e.target_sensitivity:.0%} sensitivity", e.specificity_at_target),
+        ("accuracy of the most probable label", e.accuracy),
+        (f"pointing game, {e.pointing_game_n} pictures with boxes", e.pointing_game),
+        ("pointing game, referred ones", e.pointing_game_detected),
+    ]
+    lines = [
+        title,
+        f"{e.n} pictures, {e.n_positive} positive ({', '.join(e.positive)}), {e.n_groups} groups"
+        + (f", {len(e.unreadable)} UNREADABLE and left out" if e.unreadable else ""),
+        "",
+        *(f"  {name:<42} {interval}" for name, interval in rows if interval is not None),
+        f"  {'expected calibration error':<42} {e.calibration_error:.4f}",
+        f"  {'median inference, ms':<42} {e.infer_ms_median:.2f}",
+        "",
+        "  confusion (rows: truth, columns: most probable)",
+        *_confusion_lines(e),
+    ]
+    lines += [f"  unreadable: {failure.picture}: {failure.error}" for failure in e.unreadable]
+    return "\n".join(lines)
+
+
+def _confusion_lines(evaluation: Evaluation) -> list[str]:
+    width = max(8, *(len(label) for label in evaluation.labels)) + 2
+    head = " " * (width + 2) + "".join(f"{label:>{width}}" for label in evaluation.labels)
+    body = [
+        f"  {label:<{width}}" + "".join(f"{count:>{width}}" for count in row)
+        for label, row in zip(evaluation.labels, evaluation.confusion, strict=True)
+    ]
+    return [head, *body]
+
+
+def _confusion(found: Sequence[Prediction], labels: tuple[str, ...]) -> NDArray[np.int64]:
+    table = np.zeros((len(labels), len(labels)), np.int64)
+    for prediction in found:
+        table[labels.index(prediction.label), int(np.argmax(prediction.probabilities))] += 1
+    return table
+
+
+def _share(predictions: Sequence[Prediction]) -> Interval | None:
+    if not predictions:
+        return None
+    return wilson(sum(bool(p.points) for p in predictions), len(predictions))
+
+
+def _inside(point: tuple[float, float], boxes: Sequence[Box]) -> bool:
+    x, y = point
+    if not (math.isfinite(x) and math.isfinite(y)):
+        return False
+    return any(left <= x < left + width and top <= y < top + height for left, top, width, height in boxes)

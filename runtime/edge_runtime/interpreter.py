@@ -1,0 +1,134 @@
+"""One TFLite file in an interpreter, spoken to by the roles that the bundle names."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.bundle import ModelFile
+from edge.errors import InterpreterError
+
+# Tried in this order: the successor first, then what armv7l has.
+INTERPRETERS = {
+    "ai-edge-litert": "ai_edge_litert.interpreter",
+    "tflite-runtime": "tflite_runtime.interpreter",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Tensor:
+    """Where a tensor is and how its integers become real numbers: (q - zero_point) * scale."""
+
+    index: int
+    scale: float
+    zero_point: int
+
+
+def default_threads() -> int:
+    """The processors this process may use, at most 4: more threads cost a small network more than they give."""
+    if hasattr(os, "sched_getaffinity"):
+        return min(4, len(os.sched_getaffinity(0)))
+    return min(4, os.cpu_count() or 1)
+
+
+def find_interpreter() -> tuple[str, Any]:
+    """The first interpreter package that is installed: its name and its `Interpreter` class."""
+    for name, module in INTERPRETERS.items():
+        try:
+            return name, importlib.import_module(module).Interpreter
+        except ImportError:
+            continue
+    raise InterpreterError(
+        "no TFLite interpreter is installed here",
+        remedy="install edge-screen with its dependencies: pip install edge-screen",
+    )
+
+
+class Network:
+    """A loaded model: uint8 pictures in, real-valued outputs by role.
+
+    Not safe to share between threads: an interpreter has one set of tensors.
+    """
+
+    def __init__(
+        self, entry: ModelFile, model: bytes, *, side_px: int, classes: int, threads: int | None = None
+    ) -> None:
+        """entry: how to talk to it. model: the TFLite file. Raises InterpreterError where they disagree."""
+        self.entry = entry
+        self.package, interpreter_class = find_interpreter()
+        try:
+            self._interpreter = interpreter_class(model_content=model, num_threads=threads or default_threads())
+            self._interpreter.allocate_tensors()
+            signatures = self._interpreter.get_signature_list()
+        except (ValueError, RuntimeError, SystemError) as error:
+            reason = str(error).strip().splitlines()[-1][:200] if str(error).strip() else type(error).__name__
+            raise InterpreterError(
+                f"{self.package} refuses the model {entry.file}: {reason}",
+                remedy="make the bundle again, or update the package",
+            ) from None
+        self._input = self._find_input(side_px)
+        self._outputs = self._find_outputs(signatures, classes)
+
+    def run(self, picture: NDArray[np.uint8]) -> None:
+        """Run the network. picture: (side_px, side_px, 3) uint8 RGB. Read the outputs with `output`."""
+        batch = picture[np.newaxis]
+        if self.entry.input_dtype == "float32":
+            real = (batch.astype(np.float32) - self.entry.input_zero_point) * np.float32(self.entry.input_scale)
+            self._interpreter.set_tensor(self._input, real)
+        else:
+            self._interpreter.set_tensor(self._input, batch)
+        self._interpreter.invoke()
+
+    def has(self, role: str) -> bool:
+        """Whether this model gives that role."""
+        return role in self._outputs
+
+    def output(self, role: str) -> NDArray[np.float32]:
+        """The output of the last run, real-valued float32, without the batch axis."""
+        tensor = self._outputs[role]
+        raw = self._interpreter.get_tensor(tensor.index)[0]
+        if tensor.scale == 0:
+            return np.asarray(raw, np.float32)
+        # Widen first: in int8, -100 - 50 wraps to +106 and a sure "no" becomes a sure "yes".
+        return np.asarray((raw.astype(np.int32) - tensor.zero_point) * np.float32(tensor.scale), np.float32)
+
+    def _find_input(self, side_px: int) -> int:
+        inputs = self._interpreter.get_input_details()
+        entry = self.entry
+        wanted = [1, side_px, side_px, 3]
+        if len(inputs) != 1 or list(inputs[0]["shape"]) != wanted or inputs[0]["dtype"] != np.dtype(entry.input_dtype):
+            found = ", ".join(f"{list(i['shape'])} {np.dtype(i['dtype'])}" for i in inputs)
+            raise InterpreterError(
+                f"the model {entry.file} takes {found}, and its bundle promises {wanted} {entry.input_dtype}",
+                remedy="make the bundle again",
+            )
+        return int(inputs[0]["index"])
+
+    def _find_outputs(self, signatures: Mapping[str, Any], classes: int) -> dict[str, _Tensor]:
+        entry = self.entry
+        wrong = InterpreterError(
+            f"the model {entry.file} lacks an output its bundle promises", remedy="make the bundle again"
+        )
+        if len(signatures) != 1:
+            raise wrong
+        details = self._interpreter.get_signature_runner(next(iter(signatures))).get_output_details()
+        if not set(entry.outputs.values()) <= set(details):
+            raise wrong
+        last_axis = {"probabilities": (2, classes), "class_activation": (4, classes), "embedding": (2, None)}
+        found = {}
+        for role, name in entry.outputs.items():
+            shape = details[name]["shape"]
+            rank, size = last_axis[role]
+            if len(shape) != rank or (size is not None and shape[-1] != size):
+                raise InterpreterError(
+                    f"the output {role} of {entry.file} has the shape {list(shape)}", remedy="make the bundle again"
+                )
+            scale, zero_point = details[name]["quantization"]
+            found[role] = _Tensor(index=int(details[name]["index"]), scale=float(scale), zero_point=int(zero_point))
+        return found

@@ -1,0 +1,65 @@
+"""Does this machine give what the bundle promises? Its golden pictures, from file bytes to outputs."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.bundle import Bundle, Golden
+from edge.errors import BundleError
+from edge_runtime.pipeline import Screener
+
+
+@dataclass(frozen=True, kw_only=True)
+class GoldenResult:
+    """One golden picture on this machine.
+
+    input_exact: whether the preprocessed tensor has the promised bytes. differences: by role, the largest absolute
+    difference from the promised output. passed: all within the bundle's tolerances.
+    """
+
+    picture: str
+    input_exact: bool
+    differences: dict[str, float]
+    passed: bool
+
+
+def self_test(bundle: Bundle, *, threads: int | None = None) -> list[GoldenResult]:
+    """Run every golden picture through the int8 model. Raises BundleError where there is none."""
+    if not bundle.manifest.golden:
+        raise BundleError("this bundle has no golden pictures", remedy="make it again with `edge convert`")
+    screener = Screener(bundle, threads=threads)
+    return [_run(screener, bundle, golden) for golden in bundle.manifest.golden]
+
+
+def golden_outputs(screener: Screener, data: bytes) -> tuple[str, dict[str, NDArray[np.float32]]]:
+    """What the network gives for the bytes of a picture file: sha256 of its input tensor, and outputs by role."""
+    tensor = screener.manifest.preprocessing.to_input(screener.manifest.preprocessing.decode(data))
+    screener.network.run(tensor)
+    outputs = {role: screener.network.output(role) for role in screener.network.entry.outputs}
+    return hashlib.sha256(tensor.tobytes()).hexdigest(), outputs
+
+
+def _run(screener: Screener, bundle: Bundle, golden: Golden) -> GoldenResult:
+    sha256, outputs = golden_outputs(screener, bundle.parts[golden.picture])
+    promised = _load(bundle.parts[golden.outputs], golden.outputs)
+    if promised.keys() != outputs.keys() or any(promised[role].shape != outputs[role].shape for role in outputs):
+        raise BundleError(f"the golden outputs {golden.outputs} do not fit the model", remedy="make the bundle again")
+    differences = {role: float(np.max(np.abs(outputs[role] - promised[role]))) for role in outputs}
+    exact = sha256 == golden.input_sha256
+    within = all(differences[role] <= bundle.manifest.tolerances.get(role, 0.0) for role in differences)
+    return GoldenResult(picture=golden.picture, input_exact=exact, differences=differences, passed=exact and within)
+
+
+def _load(data: bytes, name: str) -> dict[str, NDArray[np.float32]]:
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            return {role: np.asarray(arrays[role], np.float32) for role in arrays.files}
+    except Exception as error:  # noqa: BLE001 - numpy raises what it likes on a malformed archive
+        raise BundleError(
+            f"the golden outputs {name} cannot be read ({type(error).__name__})", remedy="make the bundle again"
+        ) from None
