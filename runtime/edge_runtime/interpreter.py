@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edge.bundle import ModelFile
 from edge.errors import InterpreterError
+from edge_runtime.native_chatter import without_chatter
 
 # Tried in this order: the successor first, then what armv7l has.
 INTERPRETERS = {
@@ -63,8 +64,9 @@ class Network:
         self.entry = entry
         self.package, interpreter_class = find_interpreter()
         try:
-            self._interpreter = interpreter_class(model_content=model, num_threads=threads or default_threads())
-            self._interpreter.allocate_tensors()
+            with without_chatter():
+                self._interpreter = interpreter_class(model_content=model, num_threads=threads or default_threads())
+                self._interpreter.allocate_tensors()
             signatures = self._interpreter.get_signature_list()
         except (ValueError, RuntimeError, SystemError) as error:
             reason = str(error).strip().splitlines()[-1][:200] if str(error).strip() else type(error).__name__

@@ -1,0 +1,70 @@
+"""The model card (Mitchell et al. 2019): what the model is for, on what it was measured, and where to doubt it."""
+
+from __future__ import annotations
+
+from edge.bundle import Manifest
+from edge_convert.verify import Verification, gate_table
+from edge_runtime.evaluate import render_text
+
+
+def model_card(manifest: Manifest, verification: Verification) -> str:
+    """The card as Markdown."""
+    decision = manifest.decision
+    data = manifest.data
+    synthetic = (
+        [
+            "> **Synthetic.** Trained and measured on rendered pictures: it must not be used on patients.",
+            "",
+        ]
+        if manifest.synthetic
+        else []
+    )
+    recipe = manifest.recipe
+    lines = [
+        f"# {manifest.name}",
+        "",
+        *synthetic,
+        f"Screens one picture for: {', '.join(decision.positive)}. It answers `refer` where the probability is "
+        f"at least {decision.threshold:.4f}, else `clear`. It supports a trained person's decision and does "
+        "not replace it.",
+        "",
+        "## Network",
+        "",
+        f"- backbone: {recipe['network']['backbone']}, width {recipe['network']['width']}, "
+        f"{manifest.preprocessing.side_px} px, {manifest.preprocessing.fit}",
+        f"- labels: {', '.join(manifest.labels)}",
+        f"- threshold: fitted for {decision.target_sensitivity:.0%} sensitivity on {decision.fitted_on}",
+        "",
+        "## Data",
+        "",
+        f"- set: {data['name']}, fingerprint `{data['fingerprint']}`",
+        *(
+            f"- {split}: " + ", ".join(f"{count} {label}" for label, count in counts.items())
+            for split, counts in data["counts"].items()
+        ),
+        f"- groups (patients, slides or fields): {data['groups']}; none is in two splits",
+        f"- unreadable pictures left out: {data['unreadable']}",
+        f"- pictures dropped because their group or a copy is in a later split: {data['dropped_leaks']}",
+        "",
+        "## Measures",
+        "",
+        *(_block(render_text(e, title=key)) for key, e in verification.evaluations.items()),
+        "## Gates",
+        "",
+        _block(gate_table(verification.gates)),
+        "## Limits",
+        "",
+        "- The validation pictures chose the training epoch and the threshold, so measures on them flatter; those of a "
+        "test split, where there is one, do not.",
+        "- Intervals are 95 %: over groups by bootstrap for AUC and average precision, Wilson for shares.",
+        "- Pictures from another microscope, stain, plate reader or population may be judged worse. "
+        "Measure with `edge evaluate` on local pictures before use.",
+        "- The heat map shows what the network weighed, not where disease is.",
+        "- Classes were weighted against imbalance in training; the probability is not a prevalence-adjusted risk.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _block(text: str) -> str:
+    return f"```\n{text}\n```\n"

@@ -1,0 +1,108 @@
+"""The workstation's command: parse, call the pipeline, draw its progress. Nothing heavy is imported before it runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from edge_convert.pipeline import Build, StageEvent
+
+FILE = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("recipe", type=FILE)
+@click.option("--data", type=FILE, required=True, help="Labelled pictures: manifest.csv or a folder a class.")
+@click.option("--out", type=FILE, required=True, help="The build's folder; an interrupted build in it goes on.")
+@click.option("--from", "start", metavar="STAGE", help="Run this stage and those after it again.")
+@click.option("--drop-leaks", is_flag=True, help="Leave pictures that leak into a later split out, and say which.")
+@click.option("--weights", type=str, help="Overrides network.weights: imagenet, package, none or a file.")
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Overrides a key, such as train.epochs=4.")
+def convert(
+    recipe: Path,
+    data: Path,
+    out: Path,
+    start: str | None,
+    drop_leaks: bool,
+    weights: str | None,
+    changes: tuple[str, ...],
+) -> None:
+    """Build a bundle from labelled pictures as RECIPE says.
+
+    Stages: data, finetune, prune, quantize, verify, pack, report. Each one's artefacts stay in the build's folder,
+    and a stage whose inputs have not changed is not run again. Exit status 1 where the int8 model misses a gate.
+    """
+    from edge_convert.recipe import read_recipe
+
+    if weights is not None:
+        changes = (*changes, f"network.weights={weights}")
+    parsed = read_recipe(recipe, changes=changes)
+    from edge_convert import pipeline
+    from edge_convert.verify import gate_table
+
+    leaks: pipeline.Leaks = "drop" if drop_leaks else "refuse"
+    build = _draw(pipeline.convert(parsed, data, out, start=start, leaks=leaks))
+    verification = build.verification
+    click.echo(gate_table(verification.gates))
+    click.echo(f"bundle {build.bundle}")
+    click.echo(f"report {build.report}")
+
+
+def _draw(events: Generator[StageEvent, None, Build]) -> Build:
+    """Draw a bar a stage on a terminal, and a line a note everywhere."""
+    bar = _Bar()
+    try:
+        while True:
+            try:
+                bar.show(next(events))
+            except StopIteration as end:
+                build: Build = end.value
+                return build
+    finally:
+        bar.close()
+
+
+class _Bar:
+    """One progress bar at a time on stderr, none where it is no terminal."""
+
+    def __init__(self) -> None:
+        self._stage = ""
+        self._length = 0
+        self._bar: click._termui_impl.ProgressBar[int] | None = None
+
+    def show(self, event: StageEvent) -> None:
+        """Draw what the build is doing."""
+        if event.stage != self._stage:
+            self.close()
+            self._stage = event.stage
+            if not sys.stderr.isatty() and not event.reused:
+                click.echo(f"{event.stage} ...", err=True)
+        if event.reused:
+            self.close()
+            click.echo(f"{event.stage}: unchanged, reused", err=True)
+        if event.progress is None:
+            return
+        if sys.stderr.isatty():
+            self._advance(event.progress.done, event.progress.total)
+        if event.progress.note:
+            self.close()
+            click.echo(f"{event.stage}: {event.progress.note}", err=True)
+
+    def close(self) -> None:
+        """End the bar's line."""
+        if self._bar is not None:
+            self._bar.render_finish()
+            self._bar = None
+
+    def _advance(self, done: int, total: int) -> None:
+        if self._bar is None or self._length != total:
+            self.close()
+            self._length = total
+            self._bar = click.progressbar(length=total, label=f"{self._stage:<9}", show_pos=True, file=sys.stderr)
+            self._bar.__enter__()
+        self._bar.update(max(0, min(done, total) - self._bar.pos))

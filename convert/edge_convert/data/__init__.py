@@ -1,0 +1,1 @@
+"""What the workstation knows about a data set beyond reading it."""

@@ -1,0 +1,278 @@
+"""Whether a data set can be trusted: what is in it, what cannot be read, what is in two splits at once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.dataset import SPLITS, Dataset, Sample
+from edge.errors import DataError, PictureError
+from edge.preprocess import decode
+from edge.split import assign_splits
+from edge_convert.data.copies import find_copies, thumbnail
+from edge_convert.progress import Progress, Steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unreadable:
+    """A sample that is no picture, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupLeak:
+    """A group with pictures in several splits. pictures: how many by split."""
+
+    group: str
+    pictures: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Two samples that are one picture.
+
+    same_pixels: exact, or a near copy (re-encoded, resized, trimmed, brighter, mirrored, turned). likeness:
+    correlation of their details, 1 where the pixels are the same.
+    """
+
+    names: tuple[str, str]
+    splits: tuple[str, str]
+    labels: tuple[str, str]
+    groups: tuple[str, str]
+    same_pixels: bool
+    likeness: float
+
+    @property
+    def leaks(self) -> bool:
+        """Whether the two are in different splits."""
+        return self.splits[0] != self.splits[1]
+
+    @property
+    def conflicts(self) -> bool:
+        """Whether the two have different labels."""
+        return self.labels[0] != self.labels[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """Width and height in pixels of the readable pictures, each taken by itself."""
+
+    smallest: tuple[int, int]
+    median: tuple[int, int]
+    largest: tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataReport:
+    """What `check_dataset` found.
+
+    seed: of the splits that were made for the check, None where the data set has its own. pictures:
+    by split and class. groups: by split, None where groups are not known. imbalance: the largest class
+    over the smallest. grey, colour: readable pictures. boxes_outside: samples with a box that does not lie
+    in the picture. copies: exact and near ones, within a split and across.
+    """
+
+    folder: str
+    name: str
+    synthetic: bool
+    seed: int | None
+    pictures: dict[str, dict[str, int]]
+    groups: dict[str, int] | None
+    imbalance: float
+    sizes: Sizes | None
+    grey: int
+    colour: int
+    unreadable: tuple[Unreadable, ...]
+    ignored: tuple[str, ...]
+    boxes_outside: tuple[str, ...]
+    group_leaks: tuple[GroupLeak, ...]
+    copies: tuple[Pair, ...]
+
+    @property
+    def leaking_copies(self) -> tuple[Pair, ...]:
+        """One picture in two splits."""
+        return tuple(pair for pair in self.copies if pair.leaks)
+
+    @property
+    def label_conflicts(self) -> tuple[Pair, ...]:
+        """One picture with two labels."""
+        return tuple(pair for pair in self.copies if pair.conflicts)
+
+    @property
+    def leaks(self) -> bool:
+        """Whether anything is in more than one split."""
+        return bool(self.group_leaks or self.leaking_copies)
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, ready for `json.dumps`."""
+        return asdict(self) | {
+            "leaks": self.leaks,
+            "leaking_copies": len(self.leaking_copies),
+            "label_conflicts": len(self.label_conflicts),
+        }
+
+
+def check_dataset(dataset: Dataset, *, seed: int = 0) -> Steps[DataReport]:
+    """Open every picture and compare all with all; yields how far it is, in pictures.
+
+    A data set without splits is checked with the ones that `assign_splits` makes from the seed. Raises
+    DataError where they cannot be made. A picture that cannot be read is listed, not raised.
+    """
+    made = not dataset.has_splits
+    dataset = assign_splits(dataset, seed=seed)
+    total = 2 * len(dataset.samples)
+    readable: list[_Readable] = []
+    unreadable: list[Unreadable] = []
+    for done, sample in enumerate(dataset.samples):
+        yield Progress(done=done, total=total)
+        try:
+            readable.append(_open(sample))
+        except (PictureError, OSError) as error:
+            reason = error.message if isinstance(error, PictureError) else error.strerror or str(error)
+            unreadable.append(Unreadable(name=sample.name, reason=reason))
+    copies = yield from _find_pairs(readable, total)
+    class_sizes = [sum(by[label] for by in dataset.counts().values()) for label in dataset.classes]
+    return DataReport(
+        folder=str(dataset.folder),
+        name=dataset.name,
+        synthetic=dataset.synthetic,
+        seed=seed if made else None,
+        pictures=dataset.counts(),
+        groups=_count_groups(dataset) if dataset.has_groups else None,
+        imbalance=round(max(class_sizes) / min(class_sizes), 2),
+        sizes=_sizes([picture.size for picture in readable]),
+        grey=sum(picture.grey for picture in readable),
+        colour=sum(not picture.grey for picture in readable),
+        unreadable=tuple(unreadable),
+        ignored=dataset.ignored,
+        boxes_outside=tuple(picture.sample.name for picture in readable if picture.box_outside),
+        group_leaks=_group_leaks(dataset.samples),
+        copies=copies,
+    )
+
+
+def describe_leak(report: DataReport) -> str:
+    """One sentence: how many groups and pictures are in more than one split, and the first of them."""
+    groups, pairs = report.group_leaks, report.leaking_copies
+    pictures = len({pair.names[0] for pair in pairs})
+    counts = [_count(len(groups), "group")] * bool(groups) + [_count(pictures, "picture")] * bool(pairs)
+    if groups:
+        example = f"group {groups[0].group} ({', '.join(groups[0].pictures)})"
+    else:
+        example = " and ".join(f"{n} ({s})" for n, s in zip(pairs[0].names, pairs[0].splits, strict=True))
+    verb = "is" if len(groups) + pictures == 1 else "are"
+    return f"{' and '.join(counts)} {verb} in more than one split, for example {example}"
+
+
+def raise_on_leak(report: DataReport) -> None:
+    """Raise DataError where a group or a picture is in more than one split."""
+    if not report.leaks:
+        return
+    cure = ["move each group to one split"] * bool(report.group_leaks)
+    cure += ["give the copies of a picture one group and one split"] * bool(report.leaking_copies)
+    raise DataError(
+        describe_leak(report),
+        remedy=f"run `edge data check {report.folder}` for the list, {' and '.join(cure)}, "
+        "or convert with --drop-leaks, which leaves them out of training",
+    )
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Readable:
+    """What is kept of a picture. size: width, height in pixels. pixels: a digest of its shape and pixels."""
+
+    sample: Sample
+    size: tuple[int, int]
+    grey: bool
+    pixels: bytes
+    thumb: NDArray[np.uint8]
+    box_outside: bool
+
+
+def _open(sample: Sample) -> _Readable:
+    # Stretched, so that 12-bit plates in 16-bit files are not all the same black.
+    picture = decode(sample.path.read_bytes(), wide_range="stretch")
+    height, width = picture.shape[:2]
+    digest = hashlib.blake2b(repr(picture.shape).encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(picture).data)
+    red, green, blue = picture[..., 0], picture[..., 1], picture[..., 2]
+    return _Readable(
+        sample=sample,
+        size=(width, height),
+        grey=np.array_equal(red, green) and np.array_equal(green, blue),
+        pixels=digest.digest(),
+        thumb=thumbnail(picture),
+        box_outside=any(x + w > width or y + h > height for x, y, w, h in sample.boxes),
+    )
+
+
+def _find_pairs(readable: Sequence[_Readable], total: int) -> Steps[tuple[Pair, ...]]:
+    """Exact copies, then near ones among what is left, in the order of the samples."""
+    same: dict[bytes, list[_Readable]] = defaultdict(list)
+    for picture in readable:
+        same[picture.pixels].append(picture)
+    # Each against the first of its kind: where any two of them are in different splits, one differs from it.
+    pairs = [_pair(m[0], other, 1.0, same_pixels=True) for m in same.values() for other in m[1:]]
+    single = [members[0] for members in same.values()]
+    thumbs = np.stack([p.thumb for p in single]) if single else np.empty((0, 1, 1), np.uint8)
+    search = find_copies(thumbs)
+    while True:
+        try:
+            step = next(search)
+        except StopIteration as end:
+            near = end.value
+            break
+        yield Progress(done=total // 2 + step.done * (total // 2) // max(1, step.total), total=total)
+    pairs += [_pair(single[c.first], single[c.second], c.likeness, same_pixels=False) for c in near]
+    return tuple(pairs)
+
+
+def _pair(first: _Readable, second: _Readable, likeness: float, *, same_pixels: bool) -> Pair:
+    a, b = first.sample, second.sample
+    return Pair(
+        names=(a.name, b.name),
+        splits=(a.split or "", b.split or ""),
+        labels=(a.label, b.label),
+        groups=(a.group, b.group),
+        same_pixels=same_pixels,
+        likeness=likeness,
+    )
+
+
+def _splits_by_group(samples: Iterable[Sample]) -> dict[str, dict[str, int]]:
+    """Pictures by group and split, splits in the order train, val, test."""
+    table: dict[str, dict[str, int]] = {}
+    for sample in sorted(samples, key=lambda s: SPLITS.index(s.split or "train")):
+        by_split = table.setdefault(sample.group, {})
+        by_split[sample.split or "train"] = by_split.get(sample.split or "train", 0) + 1
+    return table
+
+
+def _group_leaks(samples: Sequence[Sample]) -> tuple[GroupLeak, ...]:
+    groups = _splits_by_group(samples)
+    return tuple(GroupLeak(group=g, pictures=groups[g]) for g in sorted(groups) if len(groups[g]) > 1)
+
+
+def _count_groups(dataset: Dataset) -> dict[str, int]:
+    return {split: len({s.group for s in dataset.of_split(split)}) for split in dataset.counts()}
+
+
+def _sizes(sizes: Sequence[tuple[int, int]]) -> Sizes | None:
+    if not sizes:
+        return None
+    low, middle, high = (
+        (int(w), int(h)) for w, h in (np.min(sizes, axis=0), np.median(sizes, axis=0), np.max(sizes, axis=0))
+    )
+    return Sizes(smallest=low, median=middle, largest=high)

@@ -1,0 +1,86 @@
+"""`edge data`: check a labelled data set, or render a synthetic one. Parses, calls one function, prints."""
+
+from __future__ import annotations
+
+import io
+import json as json_format
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from click._termui_impl import ProgressBar
+
+    from edge_convert.data.check import DataReport
+    from edge_convert.progress import Steps
+
+
+@click.group()
+def data() -> None:
+    """Check a labelled data set, or render a synthetic one."""
+
+
+@data.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--group-pattern", metavar="RE", help="Finds the patient or slide in each name, by one capture group.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the splits, where DIR has none."
+)
+@click.option("--json", is_flag=True, help="Print the whole report as JSON.")
+def check(folder: Path, group_pattern: str | None, seed: int, json: bool) -> int:
+    """Say what is in DIR, what cannot be read, and what leaks between splits.
+
+    DIR holds a manifest.csv (columns path,label and optionally group,split,boxes_xywh) or one folder per
+    class. Without a split column, splits are made by group and these are checked. Exits 1 on a leak.
+    """
+    from edge.dataset import read_dataset
+    from edge_convert.data.check import check_dataset
+    from edge_convert.data.text import render_text
+
+    dataset = read_dataset(folder, group_pattern=group_pattern)
+    report = _draw_check(check_dataset(dataset, seed=seed))
+    click.echo(json_format.dumps(report.to_json(), indent=2) if json else render_text(report))
+    return 1 if report.leaks else 0
+
+
+@data.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--tiles", type=click.IntRange(min=1), default=1200, show_default=True, help="How many pictures.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=1, show_default=True, help="The same seed, the same pictures."
+)
+def render(folder: Path, tiles: int, seed: int) -> None:
+    """Render a synthetic data set of blood smear tiles into DIR, with splits and marked parasites.
+
+    It is for trying the tool out: nothing about patients follows from it.
+    """
+    from edge_convert.synthetic import render_dataset
+
+    with _bar(tiles, "rendering") as bar:
+        for done in render_dataset(folder, tiles=tiles, seed=seed):
+            bar.update(done - bar.pos)
+    click.echo(f"rendered {tiles:,} tiles into {folder}")
+
+
+def _draw_check(steps: Steps[DataReport]) -> DataReport:
+    """Run the check to its end under a bar."""
+    bar = None
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as end:
+            report: DataReport = end.value
+            break
+        bar = bar or _bar(step.total, "checking")
+        bar.update(step.done - bar.pos)
+    if bar is not None:
+        bar.render_finish()
+    return report
+
+
+def _bar(length: int, label: str) -> ProgressBar[int]:
+    """A bar with a position and the time left, on stderr where that is a terminal, else nowhere."""
+    file = sys.stderr if sys.stderr.isatty() else io.StringIO()
+    return click.progressbar(length=length, label=label, show_pos=True, show_eta=True, file=file)

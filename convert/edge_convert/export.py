@@ -1,0 +1,158 @@
+"""From a trained classifier to TFLite files: float32 for reference and the GPU, full-integer int8 for the device.
+
+Both have one signature with three named outputs, so that class, map and embedding come from one pass.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.bundle import ModelFile
+from edge.errors import EdgeError
+from edge_convert.backbones import find_backbone
+from edge_convert.keras import keras, tensorflow
+from edge_convert.network import EMBEDDING, LOGITS, feature_maps, scaled
+from edge_convert.prepare import Prepared
+from edge_convert.recipe import Recipe
+from edge_runtime.interpreter import find_interpreter
+from edge_runtime.native_chatter import without_chatter
+
+INPUT = "picture"
+ROLES = ("probabilities", "class_activation", "embedding")
+MODEL_FILES = {"int8": "model.int8.tflite", "float32": "model.float32.tflite"}
+
+
+def model_entry(recipe: Recipe, variant: str) -> ModelFile:
+    """How the runtime talks to an exported file."""
+    backbone = find_backbone(recipe.network.backbone)
+    return ModelFile(
+        file=MODEL_FILES[variant],
+        input_dtype="uint8" if variant == "int8" else "float32",
+        input_scale=backbone.input_scale,
+        input_zero_point=backbone.input_zero_point,
+        outputs={role: role for role in ROLES},
+    )
+
+
+def choose_calibration(recipe: Recipe, prepared: Prepared) -> NDArray[np.int64]:
+    """Rows of training pictures that set the quantization ranges: every class alike, drawn by the recipe's seed.
+
+    They are of the training split, so no evaluated picture has had a say in its own quantization.
+    """
+    random = np.random.default_rng(recipe.seed)
+    train = prepared.rows("train")
+    share = -(-recipe.quantize.calibration_pictures // len(prepared.classes))
+    chosen = []
+    for index in range(len(prepared.classes)):
+        rows = train[prepared.targets[train] == index]
+        chosen.append(random.permutation(rows)[:share])
+    return np.sort(np.concatenate(chosen)[: recipe.quantize.calibration_pictures])
+
+
+def export_float(recipe: Recipe, model: Any) -> bytes:
+    """The float32 TFLite file."""
+    return _convert(recipe, model, calibration=None)
+
+
+def export_int8(recipe: Recipe, model: Any, pictures: NDArray[np.uint8]) -> bytes:
+    """The int8 TFLite file. pictures: (n, side, side, 3) uint8, the calibration set. Raises EdgeError.
+
+    It takes uint8 pixels as they are: the scaling lives in the input's quantization parameters, checked here.
+    """
+    data = _convert(recipe, model, calibration=pictures)
+    check_integer_only(recipe, data)
+    return data
+
+
+def check_integer_only(recipe: Recipe, data: bytes) -> None:
+    """Refuse an int8 file with a float tensor left in it, or with an input scaled otherwise than in training."""
+    backbone = find_backbone(recipe.network.backbone)
+    _, interpreter_class = find_interpreter()
+    with without_chatter():
+        interpreter = interpreter_class(model_content=data)
+    floats = [t["name"] for t in interpreter.get_tensor_details() if t["dtype"] in (np.float32, np.float16)]
+    if floats:
+        raise EdgeError(
+            f"{len(floats)} tensors stayed float in the int8 file, for example {floats[0]}",
+            remedy="this is a fault of the converter with this backbone; use another one",
+        )
+    entry = interpreter.get_input_details()[0]
+    scale, zero_point = entry["quantization"]
+    wanted = (backbone.input_scale, backbone.input_zero_point)
+    if entry["dtype"] != np.uint8 or not np.isclose(scale, wanted[0], rtol=1e-5) or zero_point != wanted[1]:
+        raise EdgeError(
+            f"the int8 file reads pixels as (q - {zero_point}) * {scale:.6g}, "
+            f"the network was trained on (q - {wanted[1]}) * {wanted[0]:.6g}",
+            remedy="this is a fault of the converter with this backbone; use another one",
+        )
+
+
+def outputs_of(model: Any) -> Callable[[Any], dict[str, Any]]:
+    """The network as a function from one scaled picture (1, side, side, 3) to its outputs by role."""
+    tf = tensorflow()
+    kernel, bias = model.get_layer(LOGITS).get_weights()
+    trunk = keras().Model(model.input, [feature_maps(model), model.get_layer(EMBEDDING).output])
+
+    def screen(picture: Any) -> dict[str, Any]:
+        features, embedding = trunk(picture, training=False)
+        # The dense layer at every place instead of on their mean: the mean of a class's map is its logit.
+        maps = tf.nn.bias_add(tf.nn.conv2d(features, kernel[np.newaxis, np.newaxis], 1, "VALID"), bias)
+        logits = tf.nn.bias_add(tf.matmul(embedding, kernel), bias)
+        return {"probabilities": tf.nn.softmax(logits), "class_activation": maps, "embedding": embedding}
+
+    return screen
+
+
+def _convert(recipe: Recipe, model: Any, *, calibration: NDArray[np.uint8] | None) -> bytes:
+    tf = tensorflow()
+    side = recipe.network.side_px
+    signature = [tf.TensorSpec((1, side, side, 3), tf.float32, name=INPUT)]
+    function = tf.function(outputs_of(model), input_signature=signature)
+    return convert_function(recipe, model, function, calibration=calibration)
+
+
+def convert_function(recipe: Recipe, model: Any, function: Any, *, calibration: NDArray[np.uint8] | None) -> bytes:
+    """A TFLite file of a `tf.function` over the model's layers; its dictionary's keys name the outputs.
+
+    calibration: (n, side, side, 3) uint8 pictures for full-integer quantization, None for float32.
+    """
+    tf = tensorflow()
+    module = tf.Module()
+    module.model, module.function = model, function
+    with tempfile.TemporaryDirectory(prefix="edge-export-") as folder, without_chatter():
+        tf.saved_model.save(module, folder, signatures={"serving_default": function})
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        if calibration is not None:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.representative_dataset = lambda: _representative(recipe, calibration)
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+            converter.inference_input_type = tf.uint8
+            converter.inference_output_type = tf.int8
+        data: bytes = converter.convert()
+    return data
+
+
+def _representative(recipe: Recipe, pictures: NDArray[np.uint8]) -> Iterator[dict[str, NDArray[np.float32]]]:
+    """Calibration inputs. Two corner pixels hold 0 and 255, so that the input's range is exactly that of a pixel."""
+    backbone = find_backbone(recipe.network.backbone)
+    for picture in pictures:
+        marked = picture.copy()
+        marked[0, 0], marked[-1, -1] = 0, 255
+        yield {INPUT: scaled(marked[np.newaxis], backbone)}
+
+
+def write_models(folder: Path, models: dict[str, bytes]) -> None:
+    """Write the exported files by variant."""
+    for variant, data in models.items():
+        (folder / MODEL_FILES[variant]).write_bytes(data)
+
+
+def read_models(folder: Path) -> dict[str, bytes]:
+    """The exported files by variant."""
+    return {variant: (folder / name).read_bytes() for variant, name in MODEL_FILES.items()}

@@ -1,0 +1,91 @@
+"""The classifier: a backbone, global average pooling and one dense layer of logits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.errors import EdgeError
+from edge_convert.backbones import find_backbone
+from edge_convert.backbones.contract import Backbone
+from edge_convert.keras import keras, tensorflow
+from edge_convert.recipe import Recipe
+
+LOGITS = "logits"
+EMBEDDING = "embedding"
+PREDICT_BATCH = 64
+
+
+def build_classifier(recipe: Recipe, *, weights: str | None = None) -> Any:
+    """A flat functional tf_keras model: scaled picture (side, side, 3) -> logits (classes,).
+
+    weights: overrides the recipe's, for example `none` where trained weights are loaded afterwards.
+    """
+    network = recipe.network
+    backbone = find_backbone(network.backbone)
+    features = backbone.build(network.side_px, network.width, weights if weights is not None else network.weights)
+    layers = keras().layers
+    pooled = layers.GlobalAveragePooling2D(name=EMBEDDING)(features.output)
+    # The seed is the layer's own: it makes the dropout the same in every run.
+    dropped = layers.Dropout(network.dropout, seed=recipe.seed, name="dropout")(pooled)
+    logits = layers.Dense(len(recipe.classes), name=LOGITS)(dropped)
+    return keras().Model(features.input, logits, name=recipe.name.replace(" ", "_"))
+
+
+def feature_maps(model: Any) -> Any:
+    """The tensor of the last feature maps, (batch, rows, columns, channels)."""
+    return model.get_layer(EMBEDDING).input
+
+
+def freeze(model: Any, first_trainable: str) -> None:
+    """Let the layers from `first_trainable` on learn; batch normalisation never does.
+
+    A batch normalisation that is not trainable also runs in inference mode: with the small batches and few pictures
+    of fine-tuning, its statistics would drift away from the ones that ship.
+    """
+    start = [layer.name for layer in model.layers].index(first_trainable)
+    for index, layer in enumerate(model.layers):
+        layer.trainable = index >= start and not isinstance(layer, keras().layers.BatchNormalization)
+
+
+def scaled(pictures: NDArray[np.uint8], backbone: Backbone) -> NDArray[np.float32]:
+    """Pixels as the network was trained to see them: (pixel - zero point) * scale, float32."""
+    shifted = pictures.astype(np.float32) - np.float32(backbone.input_zero_point)
+    return np.asarray(shifted * np.float32(backbone.input_scale), np.float32)
+
+
+def run_batches(
+    model: Any, pictures: NDArray[np.uint8], backbone: Backbone, batch: int = PREDICT_BATCH
+) -> Iterator[NDArray[np.float32]]:
+    """The model's output for each batch of pictures (n, side, side, 3), in inference mode."""
+    step = tensorflow().function(lambda x: model(x, training=False), reduce_retracing=True)
+    for start in range(0, len(pictures), batch):
+        yield step(scaled(pictures[start : start + batch], backbone)).numpy()
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Probabilities from logits, over the last axis."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True), np.float64)
+
+
+def save_weights(model: Any, path: Path) -> None:
+    """Write the weights as an .npz: plain arrays in the model's own order, no library's format."""
+    np.savez(path, **{f"{index:04d}": array for index, array in enumerate(model.get_weights())})
+
+
+def load_classifier(recipe: Recipe, path: Path) -> Any:
+    """The classifier with the weights of a run."""
+    model = build_classifier(recipe, weights="none")
+    try:
+        with np.load(path) as arrays:
+            model.set_weights([arrays[name] for name in sorted(arrays.files)])
+    except (OSError, ValueError, EOFError) as error:
+        raise EdgeError(
+            f"{path} cannot be read as this recipe's weights ({error})", remedy="run the stage again"
+        ) from None
+    return model

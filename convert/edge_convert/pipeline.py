@@ -1,0 +1,255 @@
+"""The build's stages, in order: data, finetune, prune, quantize, verify, pack, report. Read this file first.
+
+Each stage leaves its artefacts in a folder of its name below the build's folder. A stage whose inputs have not changed
+is not run again. TensorFlow is imported by the stages that need it, so a build that reuses them stays quick.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Generator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from edge.dataset import Dataset, read_dataset
+from edge.errors import EdgeError, GateError
+from edge.fields import plain
+from edge.split import assign_splits
+from edge_convert import export, network
+from edge_convert.data.check import check_dataset, raise_on_leak
+from edge_convert.data.repair import drop_leaks
+from edge_convert.finetune import Epoch, finetune
+from edge_convert.pack import pack
+from edge_convert.prepare import Prepared, load_prepared, prepare
+from edge_convert.progress import Progress, Steps
+from edge_convert.prune import LayerSparsity, prune
+from edge_convert.recipe import Recipe
+from edge_convert.report import ReportInputs, write_report
+from edge_convert.run_folder import RunFolder, key_of
+from edge_convert.verify import Verification, gate_table, load_verification, save_verification, verify
+
+Leaks = Literal["refuse", "drop"]
+STAGES = ("data", "finetune", "prune", "quantize", "verify", "pack", "report")
+WEIGHTS = "weights.npz"
+HISTORY = "history.json"
+SPARSITY = "sparsity.json"
+DENSE = "dense.float32.tflite"
+REPORT = "report.html"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageEvent:
+    """What the build is doing. reused: an earlier build's artefacts of this stage still hold."""
+
+    stage: str
+    reused: bool = False
+    progress: Progress | None = None
+
+
+Events = Generator[StageEvent, None, None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Build:
+    """Where a build's results are. bundle: None where a gate was missed."""
+
+    bundle: Path | None
+    report: Path
+    verification: Verification
+
+
+def convert(
+    recipe: Recipe, data: Path, out: Path, *, start: str | None = None, leaks: Leaks = "refuse"
+) -> Generator[StageEvent, None, Build]:
+    """Labelled pictures to a bundle and a report.
+
+    data: the data set's folder. out: the build's folder, made where needed. start: this stage and those after it are
+    run even where their artefacts hold. leaks: what to do with a group or picture that is in several splits: refuse the
+    data set, or drop it from all but the last of them. Yields what it is doing; returns where the results are. Raises
+    DataError for a leaking or unusable data set, GateError (after the report is written) where the int8 model misses a gate.
+    """
+    if start is not None and start not in STAGES:
+        raise EdgeError(f"there is no stage {start!r}", remedy=f"use one of {', '.join(STAGES)}")
+    with RunFolder.opened(out) as folder:
+        build = _Builder(recipe, folder, start)
+        yield from build.data(data, leaks)
+        yield from build.finetune()
+        yield from build.prune()
+        yield from build.quantize()
+        yield from build.verify()
+        bundle = yield from build.pack()
+        report = yield from build.report(bundle)
+        verification = build.verification
+    if not verification.passed:
+        raise GateError(
+            f"the int8 model misses a gate, so no bundle was made\n{gate_table(verification.gates)}",
+            remedy=f"look at {report}; train longer, prune less, add pictures, or change the gate in the recipe",
+        )
+    return Build(bundle=bundle, report=report, verification=verification)
+
+
+class _Builder:
+    """The stages of one build; each method runs one, or finds that it need not."""
+
+    def __init__(self, recipe: Recipe, folder: RunFolder, start: str | None) -> None:
+        self.recipe, self.folder = recipe, folder
+        self._forced = STAGES[STAGES.index(start) :] if start else ()
+        self._key = ""
+
+    def data(self, path: Path, leaks: Leaks) -> Events:
+        """Read, check, split and preprocess the pictures."""
+        yield StageEvent(stage="data")
+        dataset = read_dataset(path)
+        fingerprint = dataset.fingerprint()
+        dataset = assign_splits(dataset, seed=self.recipe.seed)
+        r = self.recipe
+        if self._enter("data", plain(r.preprocessing), r.classes, r.positive, r.seed, leaks, fingerprint):
+            with self.folder.writing("data", self._key) as stage:
+                dataset, dropped = yield from _report_steps("data", _without_leaks(dataset, leaks))
+                yield from _report_steps("data", prepare(r, dataset, fingerprint, dropped, stage))
+        else:
+            yield StageEvent(stage="data", reused=True)
+
+    def finetune(self) -> Events:
+        """Train the network."""
+        r = self.recipe
+        weights = Path(r.network.weights)
+        source = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else r.network.weights
+        settings = {**plain(r.network), "weights": source}
+        if not self._enter("finetune", settings, plain(r.train), r.seed):
+            yield StageEvent(stage="finetune", reused=True)
+            return
+        with self.folder.writing("finetune", self._key) as stage:
+            model, history = yield from _report_steps("finetune", finetune(r, self.prepared))
+            _save_network(stage, model, history)
+
+    def prune(self) -> Events:
+        """Zero the small weights while training on."""
+        if not self._enter("prune", plain(self.recipe.prune)):
+            yield StageEvent(stage="prune", reused=True)
+            return
+        with self.folder.writing("prune", self._key) as stage:
+            model = self._load("finetune")
+            model, history, sparsity = yield from _report_steps("prune", prune(self.recipe, model, self.prepared))
+            _save_network(stage, model, history)
+            rows = [asdict(row) for row in sparsity]
+            (stage / SPARSITY).write_text(json.dumps(rows, indent=1), encoding="utf-8")
+
+    def quantize(self) -> Events:
+        """Export the float32 and the int8 file."""
+        if not self._enter("quantize", plain(self.recipe.quantize)):
+            yield StageEvent(stage="quantize", reused=True)
+            return
+        with self.folder.writing("quantize", self._key) as stage:
+            yield from _report_steps("quantize", self._export(stage))
+
+    def verify(self) -> Events:
+        """Measure the files through the runtime."""
+        r = self.recipe
+        if not self._enter("verify", plain(r.decision), plain(r.gates)):
+            yield StageEvent(stage="verify", reused=True)
+            return
+        with self.folder.writing("verify", self._key) as stage:
+            dense = (self.folder.stage("quantize") / DENSE).read_bytes()
+            steps = verify(r, self.prepared, self._models(), dense)
+            save_verification(stage, (yield from _report_steps("verify", steps)))
+
+    def pack(self) -> Generator[StageEvent, None, Path | None]:
+        """Write the bundle, where every gate is met. An older one never outlives a build that missed a gate."""
+        path = self.folder.path / f"{self.recipe.name}.edge"
+        verification = self.verification
+        if not verification.passed:
+            path.unlink(missing_ok=True)
+            return None
+        yield StageEvent(stage="pack")
+        manifest = pack(self.recipe, self.prepared, self._models(), verification, self._sparsity(), path)
+        note = f"{path}: {path.stat().st_size / 1e6:.1f} MB, {len(manifest.golden)} golden pictures"
+        yield StageEvent(stage="pack", progress=Progress(done=1, total=1, note=note))
+        return path
+
+    def report(self, bundle: Path | None) -> Generator[StageEvent, None, Path]:
+        """Write the report, whether or not the gates are met."""
+        yield StageEvent(stage="report")
+        path = self.folder.path / REPORT
+        inputs = ReportInputs(
+            recipe=self.recipe,
+            prepared=self.prepared,
+            models=self._models(),
+            verification=self.verification,
+            history=(*self._history("finetune"), *self._history("prune")),
+            sparsity=tuple(self._sparsity()),
+            bundle=bundle,
+        )
+        write_report(path, inputs)
+        yield StageEvent(stage="report", progress=Progress(done=1, total=1, note=str(path)))
+        return path
+
+    @property
+    def prepared(self) -> Prepared:
+        """The data stage's pictures, mapped from disk."""
+        return load_prepared(self.folder.stage("data"))
+
+    @property
+    def verification(self) -> Verification:
+        """The verify stage's result."""
+        return load_verification(self.folder.stage("verify"))
+
+    def _enter(self, stage: str, *made_from: Any) -> bool:
+        """Whether a stage must run. Its key holds all the stages before it, so a change runs all that follow."""
+        self._key = key_of(self._key, stage, *made_from)
+        return stage in self._forced or not self.folder.is_done(stage, self._key)
+
+    def _export(self, stage: Path) -> Steps[None]:
+        r, total = self.recipe, 3
+        pruned = self._load("prune")
+        files = {"float32": export.export_float(r, pruned)}
+        yield Progress(done=1, total=total)
+        rows = export.choose_calibration(r, self.prepared)
+        files["int8"] = export.export_int8(r, pruned, self.prepared.pictures[rows])
+        yield Progress(done=2, total=total)
+        dense = export.export_float(r, self._load("finetune")) if r.prune.sparsity else files["float32"]
+        export.write_models(stage, files)
+        (stage / DENSE).write_bytes(dense)
+        names = [self.prepared.samples[row].name for row in rows]
+        (stage / "calibration.json").write_text(json.dumps(names, indent=1), encoding="utf-8")
+        sizes = ", ".join(f"{name} {len(data) / 1e6:.2f} MB" for name, data in files.items())
+        yield Progress(done=total, total=total, note=f"{sizes}, calibrated on {len(rows)} training pictures")
+
+    def _load(self, stage: str) -> Any:
+        return network.load_classifier(self.recipe, self.folder.stage(stage) / WEIGHTS)
+
+    def _models(self) -> dict[str, bytes]:
+        return export.read_models(self.folder.stage("quantize"))
+
+    def _history(self, stage: str) -> list[Epoch]:
+        rows = json.loads((self.folder.stage(stage) / HISTORY).read_text(encoding="utf-8"))
+        return [Epoch(**row) for row in rows]
+
+    def _sparsity(self) -> list[LayerSparsity]:
+        rows = json.loads((self.folder.stage("prune") / SPARSITY).read_text(encoding="utf-8"))
+        return [LayerSparsity(**row) for row in rows]
+
+
+def _save_network(stage: Path, model: Any, history: list[Epoch]) -> None:
+    network.save_weights(model, stage / WEIGHTS)
+    (stage / HISTORY).write_text(json.dumps([asdict(epoch) for epoch in history], indent=1), encoding="utf-8")
+
+
+def _without_leaks(dataset: Dataset, leaks: Leaks) -> Steps[tuple[Dataset, tuple[str, ...]]]:
+    """Refuse a data set whose splits leak, in the words of `edge data check`, or drop what leaks and name it."""
+    report = yield from check_dataset(dataset)
+    if leaks == "refuse":
+        raise_on_leak(report)
+    return drop_leaks(dataset, report)
+
+
+def _report_steps(stage: str, steps: Steps[Any]) -> Generator[StageEvent, None, Any]:
+    """A stage's own steps as events of the build."""
+    while True:
+        try:
+            progress = next(steps)
+        except StopIteration as end:
+            return end.value
+        yield StageEvent(stage=stage, progress=progress)

@@ -1,0 +1,148 @@
+"""The data stage: a checked data set becomes one array of network inputs, computed once by the device's own code."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.dataset import Dataset, Sample
+from edge.errors import DataError, PictureError
+from edge_convert.progress import Progress, Steps
+from edge_convert.recipe import Recipe
+
+PICTURES = "pictures.npy"
+SAMPLES = "samples.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """The readable pictures of a data set as the network sees them, before scaling.
+
+    pictures: (n, side, side, 3) uint8 RGB, mapped from disk. samples: what they are, in the same order. targets: (n,)
+    index of each label in the recipe's classes. unreadable: name and reason of each picture left out. dropped: names
+    of those left out because they leaked between splits.
+    """
+
+    name: str
+    synthetic: bool
+    fingerprint: str
+    classes: tuple[str, ...]
+    pictures: NDArray[np.uint8] = field(repr=False)
+    samples: tuple[Sample, ...] = field(repr=False)
+    targets: NDArray[np.int64] = field(repr=False)
+    unreadable: tuple[tuple[str, str], ...]
+    dropped: tuple[str, ...] = ()
+
+    def rows(self, split: str) -> NDArray[np.int64]:
+        """Indices of a split's pictures, ascending."""
+        return np.array([i for i, sample in enumerate(self.samples) if sample.split == split], np.int64)
+
+    def class_weights(self, kind: str) -> NDArray[np.float32]:
+        """A loss weight for each class, mean 1 over the training pictures: `inverse` to frequency, or all 1."""
+        if kind == "none":
+            return np.ones(len(self.classes), np.float32)
+        counts = np.bincount(self.targets[self.rows("train")], minlength=len(self.classes))
+        return np.asarray(counts.sum() / (len(self.classes) * np.maximum(counts, 1)), np.float32)
+
+    def summary(self) -> dict[str, Any]:
+        """What the bundle and the report say of the data."""
+        counts = {
+            split: {c: int((self.targets[self.rows(split)] == i).sum()) for i, c in enumerate(self.classes)}
+            for split in ("train", "val", "test")
+            if len(self.rows(split))
+        }
+        return {
+            "name": self.name,
+            "synthetic": self.synthetic,
+            "fingerprint": self.fingerprint,
+            "counts": counts,
+            "groups": len({sample.group for sample in self.samples}),
+            "unreadable": len(self.unreadable),
+            "dropped_leaks": len(self.dropped),
+        }
+
+
+def prepare(recipe: Recipe, dataset: Dataset, fingerprint: str, dropped: tuple[str, ...], folder: Path) -> Steps[None]:
+    """Preprocess every picture of a data set that has splits into `folder`. Raises DataError.
+
+    dropped: names of pictures that were taken out of the data set before, because they leaked.
+    """
+    _require_classes(recipe, dataset)
+    side = recipe.network.side_px
+    count = len(dataset.samples)
+    pictures = np.lib.format.open_memmap(folder / PICTURES, mode="w+", dtype=np.uint8, shape=(count, side, side, 3))
+    kept: list[Sample] = []
+    unreadable: list[tuple[str, str]] = []
+    for done, sample in enumerate(dataset.samples, start=1):
+        try:
+            picture = recipe.preprocessing.decode(sample.path.read_bytes())
+        except (PictureError, OSError) as error:
+            unreadable.append((sample.name, str(error)))
+        else:
+            pictures[len(kept)] = recipe.preprocessing.to_input(picture)
+            kept.append(sample)
+        yield Progress(done=done, total=count)
+    pictures.flush()
+    _require_both(recipe, kept)
+    fields = {
+        "name": dataset.name,
+        "synthetic": dataset.synthetic,
+        "fingerprint": fingerprint,
+        "folder": str(dataset.folder.resolve()),
+        "classes": recipe.classes,
+        "unreadable": unreadable,
+        "dropped": dropped,
+        "samples": [[s.name, s.label, s.group, s.split, s.boxes] for s in kept],
+    }
+    (folder / SAMPLES).write_text(json.dumps(fields), encoding="utf-8")
+    note = f"{len(kept)} pictures"
+    note += f", {len(unreadable)} UNREADABLE and left out" if unreadable else ""
+    note += f", {len(dropped)} dropped because they leak between splits" if dropped else ""
+    yield Progress(done=count, total=count, note=note)
+
+
+def load_prepared(folder: Path) -> Prepared:
+    """What `prepare` wrote."""
+    fields = json.loads((folder / SAMPLES).read_text(encoding="utf-8"))
+    root = Path(fields["folder"])
+    samples = tuple(
+        Sample(path=root / name, name=name, label=label, group=group, split=split, boxes=tuple(map(tuple, boxes)))
+        for name, label, group, split, boxes in fields["samples"]
+    )
+    classes = tuple(fields["classes"])
+    return Prepared(
+        name=fields["name"],
+        synthetic=fields["synthetic"],
+        fingerprint=fields["fingerprint"],
+        classes=classes,
+        pictures=np.load(folder / PICTURES, mmap_mode="r")[: len(samples)],
+        samples=samples,
+        targets=np.array([classes.index(sample.label) for sample in samples], np.int64),
+        unreadable=tuple((name, reason) for name, reason in fields["unreadable"]),
+        dropped=tuple(fields["dropped"]),
+    )
+
+
+def _require_classes(recipe: Recipe, dataset: Dataset) -> None:
+    if set(dataset.classes) != set(recipe.classes):
+        raise DataError(
+            f"the data set has the classes {', '.join(dataset.classes)}; the recipe has {', '.join(recipe.classes)}",
+            remedy="make `classes` in the recipe name the data set's labels",
+        )
+
+
+def _require_both(recipe: Recipe, samples: list[Sample]) -> None:
+    """Training and validation each need a positive and a negative picture."""
+    for split in ("train", "val"):
+        found = {sample.label in recipe.positive for sample in samples if sample.split == split}
+        if found != {True, False}:
+            kind = "a positive and a negative" if not found else "a positive" if True not in found else "a negative"
+            raise DataError(
+                f"the split {split!r} has no readable picture of {kind} class",
+                remedy="add pictures, or change the split",
+            )

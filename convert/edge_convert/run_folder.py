@@ -1,0 +1,76 @@
+"""The folder of a build: one artefact folder a stage, each marked with what it was made from.
+
+A stage is written beside its place and moved there when it is whole, so a build killed at any moment goes on from the
+last finished stage.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from edge.errors import EdgeError
+
+MARK = "stage.json"
+
+
+def key_of(*parts: Any) -> str:
+    """A name for what a stage is made from: sha256 of the parts' JSON."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+class RunFolder:
+    """A build's folder. Open it with `opened`, which keeps a second build out."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    @contextmanager
+    def opened(cls, path: Path) -> Iterator[RunFolder]:
+        """Make the folder where needed and hold it. Raises EdgeError where another build holds it."""
+        if path.exists() and not path.is_dir():
+            raise EdgeError(f"{path} is a file", remedy="name a folder with --out")
+        path.mkdir(parents=True, exist_ok=True)
+        with (path / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise EdgeError(
+                    f"another build is writing to {path}",
+                    remedy="wait for it to end, or name another folder with --out",
+                ) from None
+            yield cls(path)
+
+    def stage(self, name: str) -> Path:
+        """Where a stage's artefacts are."""
+        return self.path / name
+
+    def is_done(self, name: str, key: str) -> bool:
+        """Whether the stage is whole and was made from exactly this."""
+        try:
+            return bool(json.loads((self.stage(name) / MARK).read_text(encoding="utf-8"))["key"] == key)
+        except (OSError, ValueError, KeyError):
+            return False
+
+    @contextmanager
+    def writing(self, name: str, key: str) -> Iterator[Path]:
+        """A folder to write a stage into; it takes the stage's place when the block ends without an error."""
+        partial = self.path / f".{name}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        yield partial
+        (partial / MARK).write_text(json.dumps({"key": key}), encoding="utf-8")
+        for file in partial.rglob("*"):
+            if file.is_file():
+                with file.open("rb") as stream:
+                    os.fsync(stream.fileno())
+        shutil.rmtree(self.stage(name), ignore_errors=True)
+        partial.rename(self.stage(name))

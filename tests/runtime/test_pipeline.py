@@ -1,0 +1,306 @@
+"""From the bytes of a picture to a verdict, on a real bundle and the real interpreter."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import TinyBuild, edge
+
+from edge.bundle import Bundle, read_bundle
+from edge.errors import BundleError, InterpreterError, PictureError
+from edge.preprocess import Placement, Preprocessing
+from edge_runtime import saliency
+from edge_runtime.evaluate import Prediction, measure, predict
+from edge_runtime.pipeline import Screener, decide
+from edge_runtime.selftest import self_test
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_build: TinyBuild) -> Bundle:
+    return read_bundle(tiny_build.bundle)
+
+
+@pytest.fixture(scope="module")
+def pictures(tiny_build: TinyBuild) -> list[Path]:
+    return sorted((tiny_build.data / "images").glob("*.jpg"))
+
+
+def test_the_verdict_is_what_the_bare_interpreter_says(bundle: Bundle, pictures: list[Path]) -> None:
+    """The same numbers by hand: OpenCV, the interpreter package and the file, nothing of ours."""
+    _, model = bundle.model("int8")
+    interpreter = importlib.import_module("ai_edge_litert.interpreter").Interpreter(model_content=model)
+    runner = interpreter.get_signature_runner()
+    scale, zero = runner.get_output_details()["probabilities"]["quantization"]
+    screener = Screener(bundle)
+    for path in pictures[:10]:
+        # 224 to 96: not twice as large, so the program is one exact bilinear step.
+        rgb = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+        halved = cv2.resize(rgb, (112, 112), interpolation=cv2.INTER_LINEAR_EXACT)
+        small = cv2.resize(halved, (96, 96), interpolation=cv2.INTER_LINEAR_EXACT)
+        raw = runner(picture=small[np.newaxis])["probabilities"][0]
+        expected = (raw.astype(np.float64) - zero) * scale
+        verdict = screener.screen_file(path).verdict
+        assert list(verdict.probabilities.values()) == pytest.approx(expected.tolist(), abs=1e-7)
+        assert verdict.probability == verdict.probabilities["parasite"]
+        assert verdict.decision == ("refer" if verdict.probability >= verdict.threshold else "clear")
+
+
+def test_the_int8_file_has_no_float_tensor_and_takes_raw_pixels(bundle: Bundle) -> None:
+    entry, model = bundle.model("int8")
+    interpreter = importlib.import_module("ai_edge_litert.interpreter").Interpreter(model_content=model)
+    assert not [t["name"] for t in interpreter.get_tensor_details() if t["dtype"] == np.float32]
+    details = interpreter.get_input_details()[0]
+    assert details["dtype"] == np.uint8
+    assert details["quantization"] == pytest.approx((entry.input_scale, entry.input_zero_point))
+
+
+def test_one_signature_names_probabilities_map_and_embedding(bundle: Bundle) -> None:
+    for variant in ("int8", "float32"):
+        _, model = bundle.model(variant)
+        interpreter = importlib.import_module("ai_edge_litert.interpreter").Interpreter(model_content=model)
+        (signature,) = interpreter.get_signature_list().values()
+        assert sorted(signature["outputs"]) == ["class_activation", "embedding", "probabilities"]
+
+
+def test_the_mean_of_a_class_map_is_its_logit(bundle: Bundle, pictures: list[Path]) -> None:
+    screener = Screener(bundle, variant="float32")
+    screening = screener.screen_file(pictures[0], explain=True)
+    maps = screener.network.output("class_activation")
+    logits = maps.mean(axis=(0, 1))
+    expected = np.exp(logits) / np.exp(logits).sum()
+    assert list(screening.verdict.probabilities.values()) == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+def test_threads_do_not_change_the_answer(bundle: Bundle, pictures: list[Path]) -> None:
+    one, two = Screener(bundle, threads=1), Screener(bundle, threads=2)
+    for path in pictures[:5]:
+        assert one.screen_file(path).verdict.probabilities == two.screen_file(path).verdict.probabilities
+
+
+def test_latency_adds_up(bundle: Bundle, pictures: list[Path]) -> None:
+    latency = Screener(bundle).screen_file(pictures[0]).verdict.latency_ms
+    parts = latency.decode + latency.preprocess + latency.infer + latency.saliency
+    assert latency.total == pytest.approx(parts, rel=0.01)
+    assert latency.infer > 0
+
+
+def test_the_golden_pictures_pass_on_this_machine(bundle: Bundle) -> None:
+    results = self_test(bundle)
+    assert len(results) == 8
+    assert all(result.passed and result.input_exact for result in results)
+    # On the machine that made the bundle the outputs are the same to the last bit.
+    assert all(difference == 0 for result in results for difference in result.differences.values())
+
+
+def test_the_self_test_sees_another_preprocessing(bundle: Bundle) -> None:
+    manifest = replace(bundle.manifest, preprocessing=Preprocessing(side_px=96, fit="letterbox", wide_range="stretch"))
+    golden = bundle.manifest.golden[0]
+    tall = cv2.imencode(".png", np.zeros((50, 99, 3), np.uint8))[1].tobytes()
+    changed = Bundle(manifest=manifest, parts={**bundle.parts, golden.picture: tall}, sha256="")
+    first = self_test(changed)[0]
+    assert not first.input_exact
+    assert not first.passed
+
+
+def test_a_bundle_whose_model_is_no_model_is_a_sentence(bundle: Bundle) -> None:
+    broken = Bundle(manifest=bundle.manifest, parts={**bundle.parts, "model.int8.tflite": b"no model"}, sha256="")
+    with pytest.raises(InterpreterError, match="refuses the model"):
+        Screener(broken)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"labels": ("a", "no_parasite", "parasite")}, "has the shape"),
+        ({"preprocessing": Preprocessing(side_px=64)}, "its bundle promises"),
+    ],
+    ids=["labels", "side"],
+)
+def test_a_manifest_that_does_not_fit_its_model_is_a_sentence(
+    bundle: Bundle, change: dict[str, object], words: str
+) -> None:
+    with pytest.raises(InterpreterError, match=words):
+        Screener(replace(bundle, manifest=replace(bundle.manifest, **change)))  # type: ignore[arg-type]
+
+
+def test_a_model_the_bundle_lacks_is_a_sentence(bundle: Bundle) -> None:
+    with pytest.raises(BundleError, match="no 'gpu' model"):
+        Screener(bundle, variant="gpu")
+
+
+def test_multi_positive_probabilities_are_summed() -> None:
+    probabilities = np.array([0.5, 0.3, 0.2], np.float32)
+    assert decide(probabilities, [1, 2], 0.5) == ("refer", pytest.approx(0.5))
+    assert decide(probabilities, [1], 0.5) == ("clear", pytest.approx(0.3))
+
+
+def test_evidence_is_for_the_most_probable_finding_against_the_rest() -> None:
+    maps = np.zeros((2, 2, 3), np.float32)
+    maps[0, 0] = [-1, 5, 2]
+    heat = saliency.evidence(maps, np.array([0.1, 0.6, 0.3], np.float32), [1, 2])
+    np.testing.assert_array_equal(heat, [[6, 0], [0, 0]])
+
+
+@pytest.mark.parametrize(("row", "column"), [(0, 0), (3, 5), (6, 6)])
+def test_the_peak_is_in_the_hottest_cell_of_the_picture(row: int, column: int) -> None:
+    heat = np.zeros((7, 7), np.float32)
+    heat[row, column] = 1
+    placement = Preprocessing(side_px=224).place(640, 448)
+    x, y = saliency.peak(heat, placement, 224)
+    assert 96 + column * 64 <= x < 96 + (column + 1) * 64
+    assert row * 64 <= y < (row + 1) * 64
+
+
+def test_an_overlay_of_no_evidence_is_the_picture_itself() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (500, 600, 3)).astype(np.uint8)
+    placement = Placement(source_xywh=(50, 0, 500, 500), target_xywh=(0, 0, 96, 96))
+    cold = np.full((3, 3), -4, np.float32)
+    shown = saliency.overlay(picture, cold, placement, side_px=96, full_scale=3.0, caption="clear")
+    np.testing.assert_array_equal(shown[:500, :600], picture)
+
+
+def test_an_overlay_is_hot_where_the_evidence_is() -> None:
+    picture = np.full((500, 500, 3), 128, np.uint8)
+    heat = np.zeros((5, 5), np.float32)
+    heat[1, 3] = 3
+    shown = saliency.overlay(
+        picture, heat, Preprocessing(side_px=100).place(500, 500), side_px=100, full_scale=3.0, caption="refer"
+    )
+    change = np.abs(shown[:500, :500].astype(int) - 128).sum(axis=2)
+    row, column = np.unravel_index(int(change.argmax()), change.shape)
+    assert (row // 100, column // 100) == (1, 3)
+    assert change[400:, :100].max() == 0
+
+
+@pytest.mark.parametrize("path", ["missing.jpg", "."])
+def test_a_picture_that_is_not_there_is_a_sentence(bundle: Bundle, path: str) -> None:
+    with pytest.raises(PictureError):
+        Screener(bundle).screen_file(Path(path))
+
+
+def prediction(label: str, probability: float, *, points: bool | None = None) -> Prediction:
+    return Prediction(
+        name="x",
+        label=label,
+        group="g",
+        probabilities=(1 - probability, probability),
+        probability=probability,
+        heat=None,
+        points=points,
+        infer_ms=1.0,
+    )
+
+
+def test_measures_of_a_small_known_set() -> None:
+    rows = [
+        prediction("yes", 0.9, points=True),
+        prediction("yes", 0.4, points=False),
+        prediction("no", 0.6),
+        prediction("no", 0.1),
+        prediction("no", 0.2),
+    ]
+    found = measure(rows, labels=("no", "yes"), positive=("yes",), threshold=0.5, target_sensitivity=1.0)
+    assert (found.n, found.n_positive) == (5, 2)
+    assert found.auc.value == pytest.approx(5 / 6)
+    assert found.sensitivity.value == 0.5
+    assert found.specificity.value == pytest.approx(2 / 3)
+    assert found.specificity_at_target.value == pytest.approx(2 / 3)
+    assert found.confusion == ((2, 1), (1, 1))
+    assert found.pointing_game is not None
+    assert found.pointing_game.value == 0.5
+    assert found.pointing_game_detected is not None
+    assert found.pointing_game_detected.value == 1.0
+
+
+def test_evaluation_screens_every_sample_once(tiny_build: TinyBuild, bundle: Bundle) -> None:
+    from edge.dataset import read_dataset
+
+    dataset = read_dataset(tiny_build.data)
+    results = list(predict(Screener(bundle), dataset.of_split("test")))
+    assert [r.name for r in results if isinstance(r, Prediction)] == [s.name for s in dataset.of_split("test")]
+    assert all((r.points is not None) == (r.label == "parasite") for r in results if isinstance(r, Prediction))
+
+
+def test_screen_prints_a_json_line_for_each_picture(tiny_build: TinyBuild, tmp_path: Path) -> None:
+    good, bad = sorted((tiny_build.data / "images").glob("*.jpg"))[0], tmp_path / "bad.jpg"
+    bad.write_bytes(good.read_bytes()[:900])
+    done = edge("screen", tiny_build.bundle, good, bad, tmp_path / "none.png", "--json")
+    first, second, third = map(json.loads, done.stdout.splitlines())
+    assert done.returncode == 1
+    assert set(first) == {
+        "picture",
+        "decision",
+        "label",
+        "probability",
+        "probabilities",
+        "threshold",
+        "latency_ms",
+        "delegate",
+        "bundle",
+    }
+    assert set(first["latency_ms"]) == {"decode", "preprocess", "infer", "saliency", "total"}
+    assert first["bundle"] == {"name": "tiny", "sha256": read_bundle(tiny_build.bundle).sha256}
+    assert set(second) == set(third) == {"picture", "error", "remedy"}
+    assert "cut short" in second["error"]
+    assert "no such file" in third["error"]
+    assert "SYNTHETIC" in done.stderr
+    assert "2 of 3 pictures could not be screened" in done.stderr
+
+
+def test_screen_takes_folders_and_writes_overlays(tiny_build: TinyBuild, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    (folder / "deep").mkdir(parents=True)
+    for index, source in enumerate(sorted((tiny_build.data / "images").glob("*.jpg"))[:3]):
+        (folder / ("deep" if index else ".") / "same name.JPG").with_stem(f"p{index}").write_bytes(source.read_bytes())
+    (folder / "notes.txt").write_text("not a picture")
+    done = edge("screen", tiny_build.bundle, folder, "--overlay", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 3
+    overlays = sorted((tmp_path / "out").glob("*.png"))
+    assert len(overlays) == 3
+    shown = cv2.imread(str(overlays[0]))
+    assert shown is not None
+    assert min(shown.shape[:2]) >= 448
+
+
+def test_screen_of_an_empty_folder_is_a_sentence(tiny_build: TinyBuild, tmp_path: Path) -> None:
+    done = edge("screen", tiny_build.bundle, tmp_path)
+    assert done.returncode == 1
+    assert "there is no picture" in done.stderr
+
+
+def test_evaluate_measures_a_split(tiny_build: TinyBuild) -> None:
+    done = edge("evaluate", tiny_build.bundle, "--data", tiny_build.data, "--split", "test", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["data"] == {"name": "synthetic-thin-smear", "split": "test", "synthetic": True}
+    assert found["n"] == sum(map(sum, found["confusion"]))
+    assert 0 <= found["auc"]["low"] <= found["auc"]["value"] <= found["auc"]["high"] <= 1
+
+
+def test_evaluate_asks_which_label_is_which(tiny_build: TinyBuild, tmp_path: Path) -> None:
+    pictures = sorted((tiny_build.data / "images").glob("*.jpg"))
+    for label, source in zip(["sick", "sick", "well", "well"], pictures, strict=False):
+        (tmp_path / label).mkdir(exist_ok=True)
+        (tmp_path / label / source.name).write_bytes(source.read_bytes())
+    done = edge("evaluate", tiny_build.bundle, "--data", tmp_path)
+    assert done.returncode == 1
+    assert "--rename sick=" in done.stderr
+    named = ["--rename", "sick=parasite", "--rename", "well=no_parasite"]
+    assert edge("evaluate", tiny_build.bundle, "--data", tmp_path, *named).returncode == 0
+
+
+def test_show_says_what_the_bundle_is(tiny_build: TinyBuild) -> None:
+    done = edge("show", tiny_build.bundle)
+    assert done.returncode == 0
+    for words in ("tiny", "SYNTHETIC", "no_parasite, parasite", "p(parasite) >=", "96 x 96", "int8", "float32"):
+        assert words in done.stdout
+    assert "must not be used on patients" in edge("show", tiny_build.bundle, "--card").stdout
+    assert edge("show", tiny_build.bundle, "--self-test").stdout.count("ok  ") == 8
+    assert json.loads(edge("show", tiny_build.bundle, "--json").stdout)["schema"] == 1
