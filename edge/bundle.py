@@ -76,8 +76,8 @@ class Decision:
     fitted_on: str
 
     def __post_init__(self) -> None:
-        if not 0 < self.threshold <= 1:
-            raise FieldError(f"'decision.threshold' is {self.threshold}; it must be in (0, 1]")
+        if not 0 <= self.threshold <= 1:
+            raise FieldError(f"'decision.threshold' is {self.threshold}; it must be in [0, 1]")
         if not 0 < self.target_sensitivity <= 1:
             raise FieldError(f"'decision.target_sensitivity' is {self.target_sensitivity}; it must be in (0, 1]")
 

@@ -46,7 +46,7 @@ class Verdict:
     bundle: BundleId
 
     def to_json(self) -> dict[str, object]:
-        """The JSON Lines record; see docs/records.md."""
+        """The JSON Lines record; see docs/bundle.md."""
         fields = plain(self)
         assert isinstance(fields, dict)
         return fields

@@ -6,6 +6,19 @@ from edge.bundle import Manifest
 from edge_convert.verify import Verification, gate_table
 from edge_runtime.evaluate import render_text
 
+LIMITS = (
+    "The validation pictures chose the training epoch and the threshold, so measures on them flatter; those of a test "
+    "split, where there is one, do not.",
+    "Intervals are 95 %: over groups by bootstrap for AUC, average precision and the bands of the curves, Wilson for "
+    "shares. Wilson's takes pictures as independent; where a group has many pictures it is too narrow.",
+    "Pictures from another microscope, stain, plate reader or population may be judged worse. Measure with `edge "
+    "evaluate` on local pictures before use.",
+    "The heat map shows what the network weighed, not where disease is.",
+    "The share with the finding here is that of this data set. Where findings are rarer, more of the referrals are "
+    "false alarms than these tables show.",
+    "Training may weight classes against imbalance; the probability is not a prevalence-adjusted risk.",
+)
+
 
 def model_card(manifest: Manifest, verification: Verification) -> str:
     """The card as Markdown."""
@@ -54,13 +67,7 @@ def model_card(manifest: Manifest, verification: Verification) -> str:
         _block(gate_table(verification.gates)),
         "## Limits",
         "",
-        "- The validation pictures chose the training epoch and the threshold, so measures on them flatter; those of a "
-        "test split, where there is one, do not.",
-        "- Intervals are 95 %: over groups by bootstrap for AUC and average precision, Wilson for shares.",
-        "- Pictures from another microscope, stain, plate reader or population may be judged worse. "
-        "Measure with `edge evaluate` on local pictures before use.",
-        "- The heat map shows what the network weighed, not where disease is.",
-        "- Classes were weighted against imbalance in training; the probability is not a prevalence-adjusted risk.",
+        *(f"- {limit}" for limit in LIMITS),
         "",
     ]
     return "\n".join(lines)

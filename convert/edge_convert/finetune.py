@@ -92,6 +92,8 @@ def fit_last_layer(model: Any, recipe: Recipe, prepared: Prepared) -> Steps[Epoc
     embeddings = np.concatenate(batches)
     features, checked = np.split(embeddings, [len(prepared.rows("train"))])
     scaler = StandardScaler().fit(features)
+    # A feature that hardly varies would get a huge weight, and int8 would round all the others to nothing.
+    scaler.scale_ = np.maximum(scaler.scale_, np.median(scaler.scale_))
     truth = prepared.targets[prepared.rows("train")]
     best: tuple[float, Epoch, Any] | None = None
     for strength in REGULARISATION:

@@ -33,7 +33,7 @@ def build_classifier(recipe: Recipe, *, weights: str | None = None) -> Any:
     # The seed is the layer's own: it makes the dropout the same in every run.
     dropped = layers.Dropout(network.dropout, seed=recipe.seed, name="dropout")(pooled)
     logits = layers.Dense(len(recipe.classes), name=LOGITS)(dropped)
-    return keras().Model(features.input, logits, name=recipe.name.replace(" ", "_"))
+    return keras().Model(features.input, logits, name="classifier")
 
 
 def feature_maps(model: Any) -> Any:

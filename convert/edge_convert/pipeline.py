@@ -68,7 +68,8 @@ def convert(
     data: the data set's folder. out: the build's folder, made where needed. start: this stage and those after it are
     run even where their artefacts hold. leaks: what to do with a group or picture that is in several splits: refuse the
     data set, or drop it from all but the last of them. Yields what it is doing; returns where the results are. Raises
-    DataError for a leaking or unusable data set, GateError (after the report is written) where the int8 model misses a gate.
+    DataError for a leaking or unusable data set, GateError (after the report is written) where the int8 model misses a
+    gate.
     """
     if start is not None and start not in STAGES:
         raise EdgeError(f"there is no stage {start!r}", remedy=f"use one of {', '.join(STAGES)}")

@@ -112,8 +112,8 @@ def fit_threshold(scores: NDArray[np.float64], positive: NDArray[np.bool_], targ
     last = float(ranked[max(needed, 1) - 1])
     lower = scores[scores < last]
     below = float(lower.max()) if len(lower) else 0.0
-    # A threshold of 0 would refer everything; probabilities of exactly 0 exist in int8.
-    return max((last + below) / 2, float(np.finfo(np.float32).tiny))
+    # Where a finding has a probability of exactly 0, as int8 can give, only referring everything reaches the target.
+    return (last + below) / 2
 
 
 def expected_calibration_error(scores: NDArray[np.float64], positive: NDArray[np.bool_], bins: int = 10) -> float:

@@ -124,7 +124,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, bytes]], Any], str]] = {
     "an unknown schema": (with_manifest(lambda f: f.update(schema=99)), "schema is 99"),
     "an unknown key": (with_manifest(lambda f: f.update(colour="red")), "unknown key 'colour'"),
     "a missing key": (with_manifest(lambda f: f.pop("labels")), "'labels' is missing"),
-    "a threshold of zero": (with_manifest(lambda f: f["decision"].update(threshold=0)), "threshold"),
+    "a threshold below zero": (with_manifest(lambda f: f["decision"].update(threshold=-0.1)), "threshold"),
     "a threshold that is no number": (with_manifest(lambda f: f["decision"].update(threshold=float("nan"))), "finite"),
     "a threshold as text": (with_manifest(lambda f: f["decision"].update(threshold="0.5")), "must be a number"),
     "an unknown positive label": (with_manifest(lambda f: f["decision"].update(positive=["x"])), "positive"),

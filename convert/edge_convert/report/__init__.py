@@ -1,0 +1,44 @@
+"""The report that ends a build: one HTML file that stands alone, and the numbers behind its plots as CSV.
+
+Importing this package is cheap; matplotlib and jinja2 are loaded when a report is written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edge_convert.finetune import Epoch
+from edge_convert.prepare import Prepared
+from edge_convert.prune import LayerSparsity
+from edge_convert.recipe import Recipe
+from edge_convert.verify import Verification
+
+__all__ = ["ReportInputs", "write_report"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportInputs:
+    """What a build leaves for its report.
+
+    models: TFLite files by variant, `int8` and `float32`. history: the epochs of all phases, in order. bundle: the
+    file that was written; None where a gate was missed.
+    """
+
+    recipe: Recipe
+    prepared: Prepared
+    models: dict[str, bytes] = field(repr=False)
+    verification: Verification
+    history: tuple[Epoch, ...]
+    sparsity: tuple[LayerSparsity, ...]
+    bundle: Path | None
+
+
+def write_report(path: Path, inputs: ReportInputs) -> None:
+    """Write the report to `path`, and the numbers behind each plot to `report_data/NAME.csv` beside it.
+
+    The same inputs give the same bytes. A file is either wholly the new one or still the old one.
+    """
+    from edge_convert.report.page import write
+
+    write(path, inputs)

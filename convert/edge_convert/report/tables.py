@@ -1,0 +1,165 @@
+"""What the report says in numbers: rows for its tables and the sentences of its first page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edge.fields import plain
+from edge_convert.recipe import Recipe
+from edge_convert.verify import ModelSize
+from edge_runtime.evaluate import Evaluation, Prediction
+from edge_runtime.metrics import Interval, wilson
+
+SPLIT_WORDS = {"val": "validation", "test": "test"}
+FEW_FINDINGS = 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Headline:
+    """Sensitivity and specificity on one split, with the counts they stand on."""
+
+    split: str
+    findings: int
+    referred: int
+    others: int
+    cleared: int
+    groups: int
+    sensitivity: Interval
+    specificity: Interval
+    target: float
+
+    @property
+    def short(self) -> bool:
+        """Whether the threshold misses its target on the very pictures that it was fitted on."""
+        return self.split == SPLIT_WORDS["val"] and self.sensitivity.value < self.target
+
+    @property
+    def few(self) -> bool:
+        """Whether the findings are too few to lean on."""
+        return self.findings < FEW_FINDINGS
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecisionRow:
+    """How the pictures of one truth were decided. right: the share decided as they should be."""
+
+    truth: str
+    finding: bool
+    n: int
+    referred: int
+    cleared: int
+    right: Interval
+
+
+@dataclass(frozen=True, kw_only=True)
+class SizeRow:
+    """One model file. share: its compressed bytes against those of the first row."""
+
+    name: str
+    bytes: int
+    compressed_bytes: int
+    share: float
+    infer_ms: float | None
+
+
+def threshold_words(threshold: float) -> str:
+    """A threshold with four places, or in full where these would be zeros."""
+    return f"{threshold:.4f}" if threshold >= 0.001 else f"{threshold:.2g}"
+
+
+def headline(evaluation: Evaluation, predictions: Sequence[Prediction], split: str) -> Headline:
+    """The sentence's numbers, counted from the predictions themselves."""
+    with_finding, without = decision_rows(predictions, evaluation.positive, evaluation.threshold, labels=())
+    return Headline(
+        split=SPLIT_WORDS[split],
+        findings=with_finding.n,
+        referred=with_finding.referred,
+        others=without.n,
+        cleared=without.cleared,
+        groups=evaluation.n_groups,
+        sensitivity=with_finding.right,
+        specificity=without.right,
+        target=evaluation.target_sensitivity,
+    )
+
+
+def decision_rows(
+    predictions: Sequence[Prediction], positive: Sequence[str], threshold: float, *, labels: Sequence[str]
+) -> list[DecisionRow]:
+    """A row for the findings and a row for the others; before them, where labels are more than two, a row a label."""
+    each = [(label, label in positive, (label,)) for label in labels] if len(labels) > 2 else []
+    others = tuple({p.label for p in predictions} - set(positive))
+    rows = []
+    for truth, finding, members in [*each, ("with the finding", True, positive), ("without", False, others)]:
+        found = [p for p in predictions if p.label in members]
+        referred = sum(p.probability >= threshold for p in found)
+        rows.append(
+            DecisionRow(
+                truth=truth,
+                finding=finding,
+                n=len(found),
+                referred=referred,
+                cleared=len(found) - referred,
+                right=wilson(referred if finding else len(found) - referred, len(found)),
+            )
+        )
+    return rows
+
+
+def confusion_rows(evaluation: Evaluation) -> list[tuple[str, int, list[tuple[int, float]]]]:
+    """True label, its pictures, and for each label the count and the share of the row."""
+    rows = []
+    for label, counts in zip(evaluation.labels, evaluation.confusion, strict=True):
+        n = sum(counts)
+        rows.append((label, n, [(count, count / max(1, n)) for count in counts]))
+    return rows
+
+
+def size_rows(sizes: Sequence[ModelSize]) -> list[SizeRow]:
+    """The files with their compressed size against the first."""
+    return [
+        SizeRow(
+            name=size.name,
+            bytes=size.bytes,
+            compressed_bytes=size.compressed_bytes,
+            share=size.compressed_bytes / sizes[0].compressed_bytes,
+            infer_ms=size.infer_ms,
+        )
+        for size in sizes
+    ]
+
+
+def flipped(
+    int8: Sequence[Prediction], float32: Sequence[Prediction], threshold: float
+) -> list[tuple[Prediction, Prediction]]:
+    """Pictures that the two models decide differently, the largest difference first."""
+    pairs = [
+        (a, b)
+        for a, b in zip(int8, float32, strict=True)
+        if (a.probability >= threshold) != (b.probability >= threshold)
+    ]
+    return sorted(pairs, key=lambda pair: (-abs(pair[0].probability - pair[1].probability), pair[0].name))
+
+
+def recipe_rows(recipe: Recipe) -> list[tuple[str, str]]:
+    """Every key with its value."""
+    return _flat(plain(recipe), "")
+
+
+def total_sparsity(layers: Sequence[Any]) -> float:
+    """Share of zeros among all kernels' weights."""
+    return float(np.sum([x.weights * x.sparsity for x in layers]) / max(1, sum(x.weights for x in layers)))
+
+
+def _flat(fields: dict[str, Any], prefix: str) -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for key, value in fields.items():
+        if isinstance(value, dict):
+            rows += _flat(value, f"{prefix}{key}.")
+        else:
+            rows.append((prefix + key, ", ".join(map(str, value)) if isinstance(value, list) else str(value)))
+    return rows

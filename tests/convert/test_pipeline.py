@@ -1,0 +1,232 @@
+"""The build as a user runs it: the command, its artefacts, resuming, and refusals."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import EDGE, RECIPE, TinyBuild, edge
+
+from edge.bundle import read_bundle
+from edge.dataset import read_dataset
+from edge.errors import EdgeError
+from edge_convert.data.check import check_dataset
+from edge_convert.data.repair import drop_leaks
+from edge_convert.run_folder import RunFolder
+from edge_convert.verify import Gate, gate_table, load_verification
+
+STAGES = ["data", "finetune", "prune", "quantize", "verify"]
+
+
+def test_every_stage_leaves_its_artefacts(tiny_build: TinyBuild) -> None:
+    for stage in STAGES:
+        assert (tiny_build.run / stage / "stage.json").exists()
+    assert tiny_build.bundle.exists()
+    assert (tiny_build.run / "report.html").exists()
+    assert not list(tiny_build.run.glob(".*.partial"))
+
+
+def test_the_build_says_what_it_does_without_chatter(tiny_build: TinyBuild) -> None:
+    for line in tiny_build.log.splitlines():
+        assert line.split(":")[0].split(" ")[0] in [*STAGES, "pack", "report"], line
+
+
+def test_the_bundle_carries_its_evidence(tiny_build: TinyBuild) -> None:
+    manifest = read_bundle(tiny_build.bundle).manifest
+    assert manifest.synthetic
+    assert set(manifest.metrics["evaluations"]) == {"val/int8", "val/float32", "test/int8", "test/float32"}
+    assert manifest.recipe["name"] == "tiny"
+    assert manifest.data["fingerprint"] == read_dataset(tiny_build.data).fingerprint()
+    assert manifest.versions["tensorflow"]
+    assert len(manifest.golden) == 8
+
+
+def test_calibration_pictures_are_training_pictures_of_both_classes(tiny_build: TinyBuild) -> None:
+    names = json.loads((tiny_build.run / "quantize/calibration.json").read_text())
+    samples = {s.name: s for s in read_dataset(tiny_build.data).samples}
+    assert len(names) == len(set(names)) == 24
+    assert {samples[name].split for name in names} == {"train"}
+    assert {samples[name].label for name in names} == {"parasite", "no_parasite"}
+
+
+def test_pruned_kernels_have_the_zeros_that_were_asked_for(tiny_build: TinyBuild) -> None:
+    rows = json.loads((tiny_build.run / "prune/sparsity.json").read_text())
+    pruned = [row for row in rows if row["sparsity"] > 0.01]
+    assert len(pruned) > 10
+    assert all(row["sparsity"] == pytest.approx(0.3, abs=0.01) for row in pruned)
+    with np.load(tiny_build.run / "prune/weights.npz") as arrays:
+        kernels = [arrays[name] for name in arrays.files if arrays[name].ndim == 4]
+    zeros = sum(int((kernel == 0).sum()) for kernel in kernels)
+    assert zeros == pytest.approx(sum(row["weights"] * row["sparsity"] for row in rows), rel=0.01)
+
+
+def test_the_threshold_is_fitted_on_the_int8_models_validation_scores(tiny_build: TinyBuild) -> None:
+    verification = load_verification(tiny_build.run / "verify")
+    scores = [p.probability for p in verification.predictions["val/int8"] if p.label == "parasite"]
+    threshold = read_bundle(tiny_build.bundle).manifest.decision.threshold
+    assert threshold == verification.decision.threshold
+    assert sum(score >= threshold for score in scores) >= 0.95 * len(scores)
+
+
+def test_the_bundles_measures_are_what_edge_evaluate_finds(tiny_build: TinyBuild) -> None:
+    done = edge("evaluate", tiny_build.bundle, "--data", tiny_build.data, "--split", "test", "--json")
+    found = json.loads(done.stdout)
+    packed = read_bundle(tiny_build.bundle).manifest.metrics["evaluations"]["test/int8"]
+    for measure in ("n", "auc", "average_precision", "sensitivity", "specificity", "confusion", "pointing_game"):
+        assert found[measure] == packed[measure]
+
+
+@pytest.fixture
+def copied(tiny_build: TinyBuild, tmp_path: Path) -> TinyBuild:
+    """A build of one's own to change."""
+    shutil.copytree(tiny_build.run, tmp_path / "run")
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(RECIPE)
+    return TinyBuild(recipe=recipe, data=tiny_build.data, run=tmp_path / "run", log="")
+
+
+def convert(build: TinyBuild, *words: str) -> subprocess.CompletedProcess[str]:
+    return edge("convert", build.recipe, "--data", build.data, "--out", build.run, *words)
+
+
+def test_a_build_that_is_done_is_reused_whole_and_packs_the_same_bytes(copied: TinyBuild) -> None:
+    before = copied.bundle.read_bytes()
+    done = convert(copied)
+    assert done.returncode == 0, done.stderr
+    for stage in STAGES:
+        assert f"{stage}: unchanged, reused" in done.stderr
+    assert copied.bundle.read_bytes() == before
+
+
+def test_a_changed_key_runs_its_stage_and_those_after_it(copied: TinyBuild) -> None:
+    done = convert(copied, "--set", "decision.target_sensitivity=0.8")
+    assert done.returncode == 0, done.stderr
+    assert "quantize: unchanged, reused" in done.stderr
+    assert "verify: unchanged" not in done.stderr
+    assert read_bundle(copied.bundle).manifest.decision.target_sensitivity == 0.8
+
+
+def test_from_a_stage_on_everything_runs_again(copied: TinyBuild) -> None:
+    done = convert(copied, "--from", "verify")
+    assert "quantize: unchanged, reused" in done.stderr
+    assert "verify: validation" in done.stderr
+
+
+def test_a_missed_gate_fails_the_build_with_the_table_and_takes_the_bundle_away(copied: TinyBuild) -> None:
+    done = convert(copied, "--set", "gates.min_auc=1.1")
+    assert done.returncode == 1
+    assert "MISS  AUC, int8" in done.stderr
+    assert not copied.bundle.exists()
+    assert (copied.run / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--from", "nowhere"], "there is no stage 'nowhere'"),
+        (["--set", "train.epoch=1"], "unknown key 'train.epoch'"),
+        (["--set", 'classes=["a","parasite"]'], "the recipe has a, parasite"),
+        (["--set", "network.backbone=nonsense"], "there is no backbone 'nonsense'"),
+        (["--weights", "nowhere.h5"], "there is no weight file"),
+    ],
+    ids=["stage", "key", "classes", "backbone", "weights"],
+)
+def test_what_cannot_be_built_is_a_sentence(copied: TinyBuild, words: list[str], message: str) -> None:
+    done = convert(copied, *words)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("remedy: ")
+
+
+def test_a_killed_build_goes_on_from_its_last_finished_stage_to_the_same_weights(copied: TinyBuild) -> None:
+    with np.load(copied.run / "finetune/weights.npz") as arrays:
+        before = {name: arrays[name] for name in arrays.files}
+    shutil.rmtree(copied.run / "finetune")
+    words = ["convert", str(copied.recipe), "--data", str(copied.data), "--out", str(copied.run)]
+    process = subprocess.Popen([*EDGE, *words], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (copied.run / ".finetune.partial").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (copied.run / "finetune").exists()
+    done = convert(copied)
+    assert done.returncode == 0, done.stderr
+    assert "data: unchanged, reused" in done.stderr
+    assert "finetune: last layer" in done.stderr
+    with np.load(copied.run / "finetune/weights.npz") as arrays:
+        assert all(np.array_equal(before[name], arrays[name]) for name in before)
+    assert "prune: unchanged, reused" in done.stderr
+
+
+def test_two_builds_do_not_write_to_one_folder(tmp_path: Path) -> None:
+    with (
+        RunFolder.opened(tmp_path / "run"),
+        pytest.raises(EdgeError, match="another build"),
+        RunFolder.opened(tmp_path / "run"),
+    ):
+        pass
+
+
+def test_a_folder_that_is_a_file_is_a_sentence(copied: TinyBuild, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    done = edge("convert", copied.recipe, "--data", copied.data, "--out", tmp_path / "file")
+    assert done.returncode == 1
+    assert "is a file" in done.stderr
+
+
+@pytest.fixture
+def leaking(tiny_build: TinyBuild, tmp_path: Path) -> Path:
+    """The data set with one slide in two splits."""
+    folder = tmp_path / "leaking"
+    shutil.copytree(tiny_build.data, folder)
+    lines = (folder / "manifest.csv").read_text().splitlines()
+    first_train = next(i for i, line in enumerate(lines) if ",train," in line)
+    lines[first_train] = lines[first_train].replace(",train,", ",val,")
+    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_training_refuses_a_leaking_set_in_the_words_of_the_check(copied: TinyBuild, leaking: Path) -> None:
+    refused = edge("convert", copied.recipe, "--data", leaking, "--out", copied.run)
+    checked = edge("data", "check", leaking)
+    assert refused.returncode == checked.returncode == 1
+    sentence = refused.stderr.split("error: ")[1].splitlines()[0]
+    assert "more than one split" in sentence
+    assert sentence in checked.stdout
+
+
+def test_dropping_leaks_keeps_what_is_measured_on(leaking: Path) -> None:
+    dataset = read_dataset(leaking)
+    steps = check_dataset(dataset)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            report = end.value
+            break
+    mended, dropped = drop_leaks(dataset, report)
+    assert dropped
+    assert len(mended.samples) + len(dropped) == len(dataset.samples)
+    assert mended.of_split("val") == dataset.of_split("val")
+    assert mended.of_split("test") == dataset.of_split("test")
+    splits: dict[str, set[str | None]] = {}
+    for sample in mended.samples:
+        splits.setdefault(sample.group, set()).add(sample.split)
+    assert all(len(found) == 1 for found in splits.values())
+
+
+def test_gates_bound_from_both_sides() -> None:
+    gates = (
+        Gate(name="AUC", measured=0.9, limit=0.95, at_most=False),
+        Gate(name="loss", measured=0.001, limit=0.003, at_most=True),
+    )
+    assert [gate.passed for gate in gates] == [False, True]
+    assert gate_table(gates).splitlines()[0].split()[0] == "MISS"
