@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from edge.progress_bar import progress_bar
 
 if TYPE_CHECKING:
     from edge_convert.pipeline import Build, StageEvent
@@ -55,54 +56,20 @@ def convert(
 
 def _draw(events: Generator[StageEvent, None, Build]) -> Build:
     """Draw a bar a stage on a terminal, and a line a note everywhere."""
-    bar = _Bar()
-    try:
+    stage = ""
+    with progress_bar() as bar:
         while True:
             try:
-                bar.show(next(events))
+                event = next(events)
             except StopIteration as end:
                 build: Build = end.value
                 return build
-    finally:
-        bar.close()
-
-
-class _Bar:
-    """One progress bar at a time on stderr, none where it is no terminal."""
-
-    def __init__(self) -> None:
-        self._stage = ""
-        self._length = 0
-        self._bar: click._termui_impl.ProgressBar[int] | None = None
-
-    def show(self, event: StageEvent) -> None:
-        """Draw what the build is doing."""
-        if event.stage != self._stage:
-            self.close()
-            self._stage = event.stage
-            if not sys.stderr.isatty() and not event.reused:
-                click.echo(f"{event.stage} ...", err=True)
-        if event.reused:
-            self.close()
-            click.echo(f"{event.stage}: unchanged, reused", err=True)
-        if event.progress is None:
-            return
-        if sys.stderr.isatty():
-            self._advance(event.progress.done, event.progress.total)
-        if event.progress.note:
-            self.close()
-            click.echo(f"{event.stage}: {event.progress.note}", err=True)
-
-    def close(self) -> None:
-        """End the bar's line."""
-        if self._bar is not None:
-            self._bar.render_finish()
-            self._bar = None
-
-    def _advance(self, done: int, total: int) -> None:
-        if self._bar is None or self._length != total:
-            self.close()
-            self._length = total
-            self._bar = click.progressbar(length=total, label=f"{self._stage:<9}", show_pos=True, file=sys.stderr)
-            self._bar.__enter__()
-        self._bar.update(max(0, min(done, total) - self._bar.pos))
+            if event.stage != stage:
+                bar.close()
+                stage = event.stage
+                click.echo(f"{stage}: unchanged, reused" if event.reused else f"{stage} ...", err=True)
+            if event.progress is not None:
+                bar.show(f"{stage:<9}", event.progress.done, event.progress.total)
+                if event.progress.note:
+                    bar.close()
+                    click.echo(f"{stage}: {event.progress.note}", err=True)

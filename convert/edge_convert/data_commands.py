@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json as json_format
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-if TYPE_CHECKING:
-    from click._termui_impl import ProgressBar
+from edge.progress_bar import progress_bar
 
+if TYPE_CHECKING:
     from edge_convert.data.check import DataReport
     from edge_convert.progress import Steps
 
@@ -58,29 +56,19 @@ def render(folder: Path, tiles: int, seed: int) -> None:
     """
     from edge_convert.synthetic import render_dataset
 
-    with _bar(tiles, "rendering") as bar:
+    with progress_bar() as bar:
         for done in render_dataset(folder, tiles=tiles, seed=seed):
-            bar.update(done - bar.pos)
+            bar.show("rendering", done, tiles)
     click.echo(f"rendered {tiles:,} tiles into {folder}")
 
 
 def _draw_check(steps: Steps[DataReport]) -> DataReport:
     """Run the check to its end under a bar."""
-    bar = None
-    while True:
-        try:
-            step = next(steps)
-        except StopIteration as end:
-            report: DataReport = end.value
-            break
-        bar = bar or _bar(step.total, "checking")
-        bar.update(step.done - bar.pos)
-    if bar is not None:
-        bar.render_finish()
-    return report
-
-
-def _bar(length: int, label: str) -> ProgressBar[int]:
-    """A bar with a position and the time left, on stderr where that is a terminal, else nowhere."""
-    file = sys.stderr if sys.stderr.isatty() else io.StringIO()
-    return click.progressbar(length=length, label=label, show_pos=True, show_eta=True, file=file)
+    with progress_bar() as bar:
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as end:
+                report: DataReport = end.value
+                return report
+            bar.show("checking", step.done, step.total)

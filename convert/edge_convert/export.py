@@ -6,6 +6,7 @@ Both have one signature with three named outputs, so that class, map and embeddi
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,7 @@ def convert_function(recipe: Recipe, model: Any, function: Any, *, calibration: 
     tf = tensorflow()
     module = tf.Module()
     module.model, module.function = model, function
-    with tempfile.TemporaryDirectory(prefix="edge-export-") as folder, without_chatter():
+    with tempfile.TemporaryDirectory(prefix="edge-export-") as folder, without_chatter(), warnings.catch_warnings():
         tf.saved_model.save(module, folder, signatures={"serving_default": function})
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         if calibration is not None:
@@ -134,6 +135,8 @@ def convert_function(recipe: Recipe, model: Any, function: Any, *, calibration: 
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
             converter.inference_input_type = tf.uint8
             converter.inference_output_type = tf.int8
+        # The converter calibrates with TensorFlow's own interpreter and warns of it itself.
+        warnings.filterwarnings("ignore", message=r"\s*Warning: tf.lite.Interpreter is deprecated")
         data: bytes = converter.convert()
     return data
 

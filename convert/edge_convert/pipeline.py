@@ -101,13 +101,13 @@ class _Builder:
 
     def data(self, path: Path, leaks: Leaks) -> Events:
         """Read, check, split and preprocess the pictures."""
-        yield StageEvent(stage="data")
         dataset = read_dataset(path)
         fingerprint = dataset.fingerprint()
         dataset = assign_splits(dataset, seed=self.recipe.seed)
         r = self.recipe
         if self._enter("data", plain(r.preprocessing), r.classes, r.positive, r.seed, leaks, fingerprint):
             with self.folder.writing("data", self._key) as stage:
+                yield StageEvent(stage="data")
                 dataset, dropped = yield from _report_steps("data", _without_leaks(dataset, leaks))
                 yield from _report_steps("data", prepare(r, dataset, fingerprint, dropped, stage))
         else:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.dataset import Dataset, Sample
+from edge.dataset import Dataset, Sample, first_few
 from edge.errors import DataError, PictureError
 from edge_convert.progress import Progress, Steps
 from edge_convert.recipe import Recipe
@@ -101,8 +101,10 @@ def prepare(recipe: Recipe, dataset: Dataset, fingerprint: str, dropped: tuple[s
     }
     (folder / SAMPLES).write_text(json.dumps(fields), encoding="utf-8")
     note = f"{len(kept)} pictures"
-    note += f", {len(unreadable)} UNREADABLE and left out" if unreadable else ""
-    note += f", {len(dropped)} dropped because they leak between splits" if dropped else ""
+    if unreadable:
+        note += f"; {len(unreadable)} UNREADABLE and left out: {first_few([name for name, _ in unreadable])}"
+    if dropped:
+        note += f"; {len(dropped)} dropped because they leak between splits: {first_few(dropped)}"
     yield Progress(done=count, total=count, note=note)
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from edge.errors import DataError, EdgeError, PictureError
+from edge.progress_bar import progress_bar
 
 if TYPE_CHECKING:
     from edge.bundle import Bundle
@@ -101,8 +100,11 @@ def evaluate(
     if not samples:
         raise DataError(f"the data set has no picture in split {split!r}", remedy="name another split, or none")
     samples = _rename(samples, rename, screener.manifest.labels)
-    with progress(predict(screener, samples), "screening", len(samples)) as bar:
-        results = list(bar)
+    results = []
+    with progress_bar() as bar:
+        for result in predict(screener, samples):
+            results.append(result)
+            bar.show("screening", len(results), len(samples))
     decision = screener.manifest.decision
     evaluation = measure(
         results,
@@ -158,16 +160,6 @@ def _self_test(bundle: Bundle) -> int:
             remedy="do not screen with it; install the locked versions of edge-screen's dependencies",
         )
     return 0
-
-
-@contextmanager
-def progress(items: Iterator[Any], label: str, length: int) -> Iterator[Iterator[Any]]:
-    """Draw a bar with place, rate and end on stderr while `items` are taken; nothing where it is no terminal."""
-    if not sys.stderr.isatty():
-        yield items
-        return
-    with click.progressbar(items, label=label, length=length, show_pos=True, file=sys.stderr) as bar:
-        yield iter(bar)
 
 
 def _warn_if_synthetic(screener: Screener) -> None:
