@@ -10,14 +10,14 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from edge.atomic import write_atomically
 from edge.errors import BundleError, EdgeError
 from edge.fields import FieldError, build, plain
 from edge.preprocess import Preprocessing
@@ -57,6 +57,9 @@ class ModelFile:
     outputs: dict[str, str]
 
     def __post_init__(self) -> None:
+        unknown = self.outputs.keys() - set(get_args(Role))
+        if unknown:
+            raise FieldError(f"unknown output role {min(unknown)!r}; known: {', '.join(get_args(Role))}")
         if "probabilities" not in self.outputs:
             raise FieldError("a model without 'outputs.probabilities' cannot screen")
         if self.input_scale <= 0:
@@ -95,16 +98,15 @@ class SaliencyScale:
 
 @dataclass(frozen=True, kw_only=True)
 class Golden:
-    """A picture with the outputs that the int8 model must give for it on every device.
+    """A picture with what every device must make of it.
 
     picture: member holding the file's bytes. input_sha256: of the preprocessed uint8 tensor, byte for byte.
-    probabilities: in the order of the labels. outputs: member, an .npz with one float32 array a role.
+    outputs: member, an .npz with one float32 array a role, of the int8 model; None where only the tensor is promised.
     """
 
     picture: str
     input_sha256: str
-    probabilities: tuple[float, ...]
-    outputs: str
+    outputs: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,19 +170,13 @@ def write_bundle(path: Path, manifest: Manifest, parts: Mapping[str, bytes]) -> 
     sealed = replace(manifest, parts=listed)
     _require_parts(sealed)
     text = json.dumps(plain(sealed), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as stream:
-            with zipfile.ZipFile(stream, "w") as archive:
-                for name, data in [(MANIFEST, text.encode()), *sorted(parts.items())]:
-                    member = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
-                    member.external_attr = 0o644 << 16
-                    archive.writestr(member, data, zipfile.ZIP_DEFLATED, compresslevel=9)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, data in [(MANIFEST, text.encode()), *sorted(parts.items())]:
+            member = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+            member.external_attr = 0o644 << 16
+            archive.writestr(member, data, zipfile.ZIP_DEFLATED, compresslevel=9)
+    write_atomically(path, packed.getvalue())
     return sealed
 
 
@@ -217,7 +213,7 @@ def parse_bundle(data: bytes) -> Bundle:
 
 def _require_parts(manifest: Manifest) -> None:
     members = [model.file for model in manifest.models.values()]
-    members += [member for golden in manifest.golden for member in (golden.picture, golden.outputs)]
+    members += [member for golden in manifest.golden for member in (golden.picture, golden.outputs) if member]
     for member in members:
         if member not in manifest.parts:
             raise FieldError(f"{member!r} is named but is not among the parts")

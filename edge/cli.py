@@ -21,6 +21,9 @@ VERBS = {
     "evaluate": ("edge_runtime.commands:evaluate", "Measure a bundle on labelled pictures."),
     "show": ("edge_runtime.commands:show", "Say what a bundle is, and test it on this machine."),
     "data": ("edge_convert.data_commands:data", "Check a labelled data set, or render a synthetic one."),
+        "edge_convert.backbone_commands:backbones",
+        "List the networks that can be trained, with cost and source.",
+    ),
     "convert": ("edge_convert.commands:convert", "Labelled pictures to a verified bundle, by a recipe."),
 }
 
@@ -54,8 +57,6 @@ def run(command: Callable[..., Any]) -> int:
     """Run a click command; return the exit status. 0 done, 1 failed (two lines on stderr), 2 misuse."""
     try:
         status = command(standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        return stop.exit_code
     except click.ClickException as misuse:
         misuse.show()
         return misuse.exit_code
@@ -68,10 +69,6 @@ def run(command: Callable[..., Any]) -> int:
     except MemoryError:
         click.echo("error: out of memory\nremedy: close other programs, or use smaller pictures", err=True)
         return 1
-    except BrokenPipeError:
-        # The reader of our output went away (`edge screen ... | head`): nothing is wrong, and nothing is left to say.
-        sys.stderr.close()
-        return 141
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         click.echo(

@@ -17,8 +17,9 @@ from pathlib import Path, PurePosixPath
 from edge.errors import DataError
 from edge.manifest import MANIFEST, SPLIT_NAMES, SPLITS, Box, read_manifest
 from edge.preprocess import PICTURE_SUFFIXES
+from edge.walk import walk
 
-__all__ = ["SPLITS", "Box", "Dataset", "Sample", "first_few", "read_dataset"]
+__all__ = ["SPLITS", "Box", "Dataset", "Sample", "first_few", "printable", "read_dataset"]
 
 DESCRIPTION = "dataset.json"
 
@@ -42,6 +43,12 @@ class Sample:
     split: str | None
     boxes: tuple[Box, ...]
 
+    @property
+    def its_split(self) -> str:
+        """The split of a sample whose data set has splits."""
+        assert self.split is not None, f"{self.name} has no split: assign_splits comes first"
+        return self.split
+
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
@@ -49,7 +56,8 @@ class Dataset:
 
     classes: the labels, sorted. samples: in the order of the manifest, or by name. has_groups: whether
     groups are known. has_splits: whether every sample has a split. ignored: names of the files and
-    folders (ending in `/`) below `folder` that are not samples.
+    folders (ending in `/`) below `folder` that are not samples. group_pattern: what found the groups in the
+    names, None where the manifest gives them or nothing does.
     """
 
     folder: Path
@@ -60,6 +68,7 @@ class Dataset:
     has_groups: bool
     has_splits: bool
     ignored: tuple[str, ...]
+    group_pattern: str | None = None
 
     def of_split(self, name: str) -> tuple[Sample, ...]:
         """The samples of `train`, `val` or `test`, perhaps none. Raises DataError for another name."""
@@ -112,8 +121,10 @@ def read_dataset(folder: Path, *, group_pattern: str | None = None) -> Dataset:
         )
     name, synthetic = _read_description(folder)
     found = list(_walk(folder))
-    rows = _read_manifest_rows(folder) if (folder / MANIFEST).exists() else _read_class_folders(folder, found)
-    has_groups = any(row.group != row.name for row in rows)
+    if (folder / MANIFEST).exists():
+        rows, has_groups = _read_manifest_rows(folder)
+    else:
+        rows, has_groups = _read_class_folders(folder, found), False
     if group_pattern is not None:
         if has_groups:
             raise DataError("a group pattern was given, but the manifest has groups", remedy="drop one of the two")
@@ -131,8 +142,14 @@ def read_dataset(folder: Path, *, group_pattern: str | None = None) -> Dataset:
         samples=tuple(rows),
         has_groups=has_groups,
         has_splits=rows[0].split is not None,
-        ignored=tuple(sorted(_UNPRINTABLE.sub("?", other) for other in found if other not in listed)),
+        ignored=tuple(sorted(printable(other) for other in found if other not in listed)),
+        group_pattern=group_pattern,
     )
+
+
+def printable(name: str) -> str:
+    """The name with a question mark for each control character and each byte that is not UTF-8."""
+    return _UNPRINTABLE.sub("?", name)
 
 
 def first_few(names: Sequence[str], limit: int = 3) -> str:
@@ -175,34 +192,31 @@ def _read_description(folder: Path) -> tuple[str, bool]:
 
 def _walk(folder: Path) -> Iterator[str]:
     """Names of all files below the folder; with a `/` at the end, folders that are empty, hidden or links."""
-
-    def refuse(error: OSError) -> None:
-        raise DataError(f"{error.filename} cannot be read: {error.strerror}", remedy="check the folder's rights")
-
-    for parent, folders, files in os.walk(folder, onerror=refuse):
-        below = PurePosixPath(Path(parent).relative_to(folder))
-        if not folders and not files and below.name:
-            yield f"{below}/"
-        yield from ((below / file).as_posix() for file in sorted(files))
-        for name in sorted(folders):
-            if name.startswith(".") or Path(parent, name).is_symlink():
-                folders.remove(name)
-                yield f"{below / name}/"
-        folders.sort()
+    for entry in walk(folder):
+        if entry.kind == "unreadable folder":
+            raise DataError(f"{entry.path} cannot be read: {entry.reason}", remedy="check the folder's rights")
+        name = entry.path.relative_to(folder).as_posix()
+        if entry.kind == "file":
+            yield name
+        elif entry.path != folder:
+            yield f"{name}/"
 
 
-def _read_manifest_rows(folder: Path) -> list[Sample]:
-    return [
+def _read_manifest_rows(folder: Path) -> tuple[list[Sample], bool]:
+    """The samples, and whether the manifest gives their groups."""
+    rows = read_manifest(folder / MANIFEST)
+    samples = [
         Sample(
             path=folder / row.name,
             name=row.name,
             label=row.label,
-            group=row.group or row.name,
+            group=row.name if row.group is None else row.group,
             split=row.split,
             boxes=row.boxes,
         )
-        for row in read_manifest(folder / MANIFEST)
+        for row in rows
     ]
+    return samples, rows[0].group is not None
 
 
 def _read_class_folders(folder: Path, found: Sequence[str]) -> list[Sample]:

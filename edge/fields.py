@@ -11,6 +11,12 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 T = TypeVar("T")
 
+MAX_DEPTH = 32
+"""Tables and lists inside one another in a value of any shape. More would end in Python's own limit, later."""
+
+MAX_INTEGER = 2**63
+"""Whole numbers lie below it and above its negative: what TOML promises and other languages' JSON can hold."""
+
 
 class FieldError(ValueError):
     """A mapping that does not fit its dataclass; the text names the place, e.g. `train.epochs`."""
@@ -54,11 +60,13 @@ def _convert(hint: Any, value: object, where: str) -> Any:
     """`value` as the annotated type, or FieldError."""
     origin = get_origin(hint)
     if hint is Any:
+        _check_anything(value, where, MAX_DEPTH)
         return value
     if origin in (Union, types.UnionType):
         return _convert_union(hint, value, where)
     if origin is Literal:
-        if value in get_args(hint) and not isinstance(value, bool):
+        # In Python 1 is True and 1.0: a value must also be of the option's type.
+        if any(value == option and type(value) is type(option) for option in get_args(hint)):
             return value
         raise FieldError(f"{where!r} is {value!r}; use one of {', '.join(map(repr, get_args(hint)))}")
     if origin is tuple:
@@ -66,8 +74,9 @@ def _convert(hint: Any, value: object, where: str) -> Any:
     if origin in (dict, Mapping):
         if not isinstance(value, Mapping):
             raise FieldError(f"{where!r} must be a table, not {_kind(value)}")
+        _require_text_keys(value, where)
         item = get_args(hint)[1]
-        return {str(key): _convert(item, entry, _join(where, str(key))) for key, entry in value.items()}
+        return {key: _convert(item, entry, _join(where, key)) for key, entry in value.items()}
     if dataclasses.is_dataclass(hint):
         return build(typing.cast(type, hint), value, where)
     return _convert_scalar(hint, value, where)
@@ -102,17 +111,45 @@ def _convert_tuple(hint: Any, value: object, where: str) -> tuple[Any, ...]:
 
 
 def _convert_scalar(hint: Any, value: object, where: str) -> Any:
-    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        number = float(value)
-        if not math.isfinite(number):
-            raise FieldError(f"{where!r} is {number}; a finite number is needed")
-        return number
-    if hint is int and isinstance(value, bool):
-        raise FieldError(f"{where!r} must be a whole number, not {_kind(value)}")
-    if isinstance(value, hint):
-        return value
+    # In Python true and false are whole numbers, here they are not.
+    kind = (int, float) if hint is float else hint
+    if isinstance(value, kind) and isinstance(value, bool) == (hint is bool):
+        if isinstance(value, (int, float)):
+            _check_number(value, where)
+        return float(value) if hint is float else value
     names = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
     raise FieldError(f"{where!r} must be {names.get(hint, hint)}, not {_kind(value)}")
+
+
+def _check_anything(value: object, where: str, depth: int) -> None:
+    """Refuse, in a value of any shape, what could not be written as JSON again."""
+    if isinstance(value, (Mapping, list, tuple)) and not depth:
+        raise FieldError(f"{where!r} is nested more than {MAX_DEPTH} deep")
+    if isinstance(value, Mapping):
+        _require_text_keys(value, where)
+        for key, entry in value.items():
+            _check_anything(entry, _join(where, key), depth - 1)
+    elif isinstance(value, (list, tuple)):
+        for i, entry in enumerate(value):
+            _check_anything(entry, f"{where}[{i}]", depth - 1)
+    elif isinstance(value, (int, float)):
+        _check_number(value, where)
+    elif value is not None and not isinstance(value, str):
+        raise FieldError(f"{where!r} must be text, a number, true or false, a list or a table")
+
+
+def _check_number(value: float, where: str) -> None:
+    if isinstance(value, int):
+        if abs(value) >= MAX_INTEGER:
+            raise FieldError(f"{where!r} is a whole number of more than 64 bits")
+    elif not math.isfinite(value):
+        raise FieldError(f"{where!r} is {value}; a finite number is needed")
+
+
+def _require_text_keys(mapping: Mapping[Any, object], where: str) -> None:
+    wrong = next((key for key in mapping if not isinstance(key, str)), None)
+    if wrong is not None:
+        raise FieldError(f"{where!r} has the key {wrong!r}; keys must be text")
 
 
 def _join(where: str, name: str) -> str:
@@ -121,4 +158,6 @@ def _join(where: str, name: str) -> str:
 
 def _kind(value: object) -> str:
     kinds = {str: "text", int: "a whole number", float: "a number", bool: "true or false", list: "a list"}
-    return "nothing" if value is None else kinds.get(type(value), "a table")
+    if value is None:
+        return "nothing"
+    return "a table" if isinstance(value, Mapping) else kinds.get(type(value), f"a {type(value).__name__}")

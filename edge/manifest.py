@@ -10,7 +10,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -45,7 +45,7 @@ class Row:
 
 
 def read_manifest(path: Path) -> tuple[Row, ...]:
-    """The rows of a manifest, at least one, each path once; either all have a split or none has.
+    """The rows of a manifest, at least one, each path once; either all have a split or none has, a group likewise.
 
     Raises DataError with the line for anything that cannot be understood.
     """
@@ -62,13 +62,19 @@ def read_manifest(path: Path) -> tuple[Row, ...]:
         rows.append(row)
     if not rows:
         raise DataError(f"{path} has no rows", remedy="write one row a picture below path,label")
-    blank = next((row for row in rows if row.split is None), None)
-    if blank and any(row.split for row in rows):
-        raise DataError(
-            f"{MANIFEST} line {blank.line}: {blank.name} has no split, but others have",
-            remedy="fill in the split in every row, or in none",
-        )
+    _require_all_or_none("split", rows, [row.split for row in rows])
+    # A picture that quietly became its own group could put its patient into two splits.
+    _require_all_or_none("group", rows, [row.group for row in rows])
     return tuple(rows)
+
+
+def _require_all_or_none(column: str, rows: Sequence[Row], values: Sequence[str | None]) -> None:
+    blank = next((row for row, value in zip(rows, values, strict=True) if value is None), None)
+    if blank and any(value is not None for value in values):
+        raise DataError(
+            f"{MANIFEST} line {blank.line}: {blank.name} has no {column}, but others have",
+            remedy=f"fill in the {column} in every row, or in none",
+        )
 
 
 def _read_text(path: Path) -> str:

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from edge import MAX_PICTURE_PIXELS
 from edge.errors import EdgeError, PictureError
+from edge.native_stderr import collected_stderr
+from edge.tiff import read_facts
 
 Fit = Literal["crop", "letterbox"]
 WideRange = Literal["full", "stretch"]
@@ -28,6 +30,12 @@ SIGNATURES = {
     "BMP": (b"BM",),
     "TIFF": (b"II*\x00", b"MM\x00*"),
 }
+# A picture whose shorter side is under a quarter of the input's shows nothing that training has seen.
+SMALLEST_SHARE = 4
+# A 16-bit picture that stays below this has 12 bits or fewer in it: read as 16 bits, it would be nearly black.
+TWELVE_BITS = 4096
+# What decoders write when part of a picture is lost; they fill that part with grey and return it all the same.
+SIGNS_OF_DAMAGE = ("Corrupt JPEG data", "Premature end of JPEG", "libpng error")
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"})
 
 
@@ -77,8 +85,16 @@ class Preprocessing:
             raise EdgeError(f"wide_range is {self.wide_range!r}", remedy=f"use one of {', '.join(get_args(WideRange))}")
 
     def decode(self, data: bytes) -> NDArray[np.uint8]:
-        """An upright RGB picture from the bytes of a file. See `decode`."""
-        return decode(data, wide_range=self.wide_range)
+        """An upright RGB picture from the bytes of a file, as `decode`, large enough for this input."""
+        picture = decode(data, wide_range=self.wide_range)
+        height, width = picture.shape[:2]
+        least = self.side_px // SMALLEST_SHARE
+        if min(height, width) < least:
+            raise PictureError(
+                f"this picture is {width} x {height} pixels; its shorter side must be at least {least}",
+                remedy="use the picture as the camera made it, not a thumbnail",
+            )
+        return picture
 
     def place(self, width: int, height: int) -> Placement:
         """Where a picture of this size, in pixels, lies in the input."""
@@ -137,8 +153,8 @@ def decode(data: bytes, *, wide_range: WideRange = "full") -> NDArray[np.uint8]:
     """An upright picture from the bytes of a JPEG, PNG, BMP or TIFF file.
 
     Returns (height, width, 3) uint8 RGB; EXIF orientation applied, grey repeated three times, an alpha
-    channel dropped, of several pages the first. Raises PictureError where the file is empty, of another
-    kind, cut short, damaged or larger than MAX_PICTURE_PIXELS.
+    channel dropped. Raises PictureError where the file is empty, of another kind, cut short, damaged, of
+    several pages, larger than MAX_PICTURE_PIXELS, or 12-bit data in a 16-bit file (unless stretched).
     """
     if not data:
         raise PictureError("the file is empty", remedy="copy or take the picture again")
@@ -147,18 +163,24 @@ def decode(data: bytes, *, wide_range: WideRange = "full") -> NDArray[np.uint8]:
         raise PictureError("this is not a JPEG, PNG, BMP or TIFF picture", remedy="save it as JPEG or PNG")
     if _is_cut_short(kind, data):
         raise PictureError(f"this {kind} picture is cut short", remedy="copy or take the picture again")
+    damaged = PictureError(f"this {kind} picture is damaged", remedy="copy or take the picture again")
+    inverted = kind == "TIFF" and _white_is_zero(data)
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
+        with collected_stderr() as lines:
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
     except cv2.error as error:
         if "IMAGE_PIXELS" in str(error) or "validateInputImageSize" in str(error):
             raise _too_large() from None
-        raise PictureError(f"this {kind} picture is damaged", remedy="copy or take the picture again") from None
-    if pixels is None or pixels.size == 0:
-        raise PictureError(f"this {kind} picture is damaged", remedy="copy or take the picture again")
+        raise damaged from None
+    if pixels is None or pixels.size == 0 or any(sign in line for sign in SIGNS_OF_DAMAGE for line in lines):
+        raise damaged
     if pixels.shape[0] * pixels.shape[1] > MAX_PICTURE_PIXELS:
         # Where a program loaded OpenCV before this package, OpenCV's own limit is larger.
         raise _too_large()
     eight_bit = _to_eight_bit(np.asarray(pixels), wide_range)
+    if inverted and pixels.dtype == np.uint16:
+        # OpenCV turns inverted grey upright in 8-bit files and forgets it in 16-bit ones.
+        eight_bit = np.asarray(255 - eight_bit, np.uint8)
     if eight_bit.ndim == 2:
         return cv2.cvtColor(eight_bit, cv2.COLOR_GRAY2RGB)  # type: ignore[return-value]
     return cv2.cvtColor(eight_bit, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
@@ -168,6 +190,16 @@ def _too_large() -> PictureError:
     return PictureError(
         f"this picture has more than {MAX_PICTURE_PIXELS // 1_000_000} million pixels", remedy="save a smaller one"
     )
+
+
+def _white_is_zero(data: bytes) -> bool:
+    """Whether a TIFF's grey is inverted. Raises PictureError for a file of several pages: which one is meant?"""
+    facts = read_facts(data)
+    if facts is None:
+        raise PictureError("this TIFF picture is damaged", remedy="copy or take the picture again")
+    if facts.pages > 1:
+        raise PictureError(f"this TIFF file holds {facts.pages} pictures", remedy="save each as a file of its own")
+    return facts.white_is_zero
 
 
 def _is_cut_short(kind: str, data: bytes) -> bool:
@@ -187,6 +219,11 @@ def _to_eight_bit(pixels: NDArray[np.generic], wide_range: WideRange) -> NDArray
     if pixels.dtype != np.uint16:
         raise PictureError(
             f"pixels of type {pixels.dtype} are not 8- or 16-bit", remedy="save it as an 8- or 16-bit picture"
+        )
+    if wide_range == "full" and pixels.max() < TWELVE_BITS:
+        raise PictureError(
+            f"this 16-bit picture reaches only {int(pixels.max())} of 65535 grey levels",
+            remedy="save it as an 8-bit picture, or use a bundle made with wide_range = 'stretch'",
         )
     wide = pixels.astype(np.uint32)
     low, high = (0, 65535) if wide_range == "full" else (int(wide.min()), int(wide.max()))

@@ -31,8 +31,10 @@ class BundleId:
 class Verdict:
     """One screened picture.
 
-    decision: `refer` where probability >= threshold, else `clear`. label: the most probable one.
-    probability: of the positive labels together. delegate: what ran the network.
+    decision: `refer` where probability >= threshold, else `clear`. label: the most probable one. probability: of the
+    positive labels together. used_xywh: the part of the upright picture that the network saw, in its pixels.
+    delegate, interpreter, model: what ran the network, and which of the bundle's models. synthetic: the bundle was
+    trained on rendered pictures and says nothing of a patient.
     """
 
     picture: str
@@ -41,8 +43,12 @@ class Verdict:
     probability: float
     probabilities: dict[str, float]
     threshold: float
+    used_xywh: tuple[int, int, int, int]
     latency_ms: Latency
     delegate: str
+    interpreter: str
+    model: str
+    synthetic: bool
     bundle: BundleId
 
     def to_json(self) -> dict[str, object]:

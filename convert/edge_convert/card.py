@@ -55,9 +55,14 @@ def model_card(manifest: Manifest, verification: Verification) -> str:
             f"- {split}: " + ", ".join(f"{count} {label}" for label, count in counts.items())
             for split, counts in data["counts"].items()
         ),
-        f"- groups (patients, slides or fields): {data['groups']}; none is in two splits",
+        f"- groups (patients, slides or fields): {data['groups']}; none is in two splits"
+        if data["has_groups"]
+        else "- groups are not known: pictures of one patient may be in several splits, and the measures then flatter",
         f"- unreadable pictures left out: {data['unreadable']}",
         f"- pictures dropped because their group or a copy is in a later split: {data['dropped_leaks']}",
+        "",
+        f"The bundle carries {sum(golden.outputs is not None for golden in manifest.golden)} of the validation "
+        "pictures, encoded anew without their metadata, for the self-test.",
         "",
         "## Measures",
         "",

@@ -21,6 +21,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--data", type=FILE, required=True, help="Labelled pictures: manifest.csv or a folder a class.")
 @click.option("--out", type=FILE, required=True, help="The build's folder; an interrupted build in it goes on.")
 @click.option("--from", "start", metavar="STAGE", help="Run this stage and those after it again.")
+@click.option("--group-pattern", metavar="RE", help="Finds the patient or slide in each name, by one capture group.")
 @click.option("--drop-leaks", is_flag=True, help="Leave pictures that leak into a later split out, and say which.")
 @click.option("--weights", type=str, help="Overrides network.weights: imagenet, package, none or a file.")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Overrides a key, such as train.epochs=4.")
@@ -29,6 +30,7 @@ def convert(
     data: Path,
     out: Path,
     start: str | None,
+    group_pattern: str | None,
     drop_leaks: bool,
     weights: str | None,
     changes: tuple[str, ...],
@@ -47,7 +49,7 @@ def convert(
     from edge_convert.verify import gate_table
 
     leaks: pipeline.Leaks = "drop" if drop_leaks else "refuse"
-    build = _draw(pipeline.convert(parsed, data, out, start=start, leaks=leaks))
+    build = _draw(pipeline.convert(parsed, data, out, start=start, leaks=leaks, group_pattern=group_pattern))
     verification = build.verification
     click.echo(gate_table(verification.gates))
     click.echo(f"bundle {build.bundle}")
@@ -56,14 +58,13 @@ def convert(
 
 def _draw(events: Generator[StageEvent, None, Build]) -> Build:
     """Draw a bar a stage on a terminal, and a line a note everywhere."""
+    from edge_convert.progress import finish
+
     stage = ""
     with progress_bar() as bar:
-        while True:
-            try:
-                event = next(events)
-            except StopIteration as end:
-                build: Build = end.value
-                return build
+
+        def show(event: StageEvent) -> None:
+            nonlocal stage
             if event.stage != stage:
                 bar.close()
                 stage = event.stage
@@ -73,3 +74,5 @@ def _draw(events: Generator[StageEvent, None, Build]) -> Build:
                 if event.progress.note:
                     bar.close()
                     click.echo(f"{stage}: {event.progress.note}", err=True)
+
+        return finish(events, show)

@@ -11,8 +11,7 @@ import click
 from edge.progress_bar import progress_bar
 
 if TYPE_CHECKING:
-    from edge_convert.data.check import DataReport
-    from edge_convert.progress import Steps
+    from edge_convert.progress import Progress
 
 
 @click.group()
@@ -36,9 +35,15 @@ def check(folder: Path, group_pattern: str | None, seed: int, json: bool) -> int
     from edge.dataset import read_dataset
     from edge_convert.data.check import check_dataset
     from edge_convert.data.text import render_text
+    from edge_convert.progress import finish
 
     dataset = read_dataset(folder, group_pattern=group_pattern)
-    report = _draw_check(check_dataset(dataset, seed=seed))
+    with progress_bar() as bar:
+
+        def draw(step: Progress) -> None:
+            bar.show("checking", step.done, step.total)
+
+        report = finish(check_dataset(dataset, seed=seed), draw)
     click.echo(json_format.dumps(report.to_json(), indent=2) if json else render_text(report))
     return 1 if report.leaks else 0
 
@@ -60,15 +65,3 @@ def render(folder: Path, tiles: int, seed: int) -> None:
         for done in render_dataset(folder, tiles=tiles, seed=seed):
             bar.show("rendering", done, tiles)
     click.echo(f"rendered {tiles:,} tiles into {folder}")
-
-
-def _draw_check(steps: Steps[DataReport]) -> DataReport:
-    """Run the check to its end under a bar."""
-    with progress_bar() as bar:
-        while True:
-            try:
-                step = next(steps)
-            except StopIteration as end:
-                report: DataReport = end.value
-                return report
-            bar.show("checking", step.done, step.total)

@@ -15,14 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle import ModelFile
+from edge.dataset import read_dataset
 from edge.errors import EdgeError
+from edge.native_stderr import without_chatter
 from edge_convert.backbones import find_backbone
 from edge_convert.keras import keras, tensorflow
 from edge_convert.network import EMBEDDING, LOGITS, feature_maps, scaled
 from edge_convert.prepare import Prepared
 from edge_convert.recipe import Recipe
 from edge_runtime.interpreter import find_interpreter
-from edge_runtime.native_chatter import without_chatter
 
 INPUT = "picture"
 ROLES = ("probabilities", "class_activation", "embedding")
@@ -54,6 +55,26 @@ def choose_calibration(recipe: Recipe, prepared: Prepared) -> NDArray[np.int64]:
         rows = train[prepared.targets[train] == index]
         chosen.append(random.permutation(rows)[:share])
     return np.sort(np.concatenate(chosen)[: recipe.quantize.calibration_pictures])
+
+
+def calibration_source(recipe: Recipe) -> str:
+    """What the calibration pictures are, for the stage's key: `train`, or the fingerprint of a folder."""
+    source = recipe.quantize.calibration
+    return source if source == "train" else read_dataset(Path(source)).fingerprint()
+
+
+def calibration_pictures(recipe: Recipe, prepared: Prepared) -> tuple[list[str], NDArray[np.uint8]]:
+    """Names and inputs of the pictures that set the ranges: of the training split, or of the folder the recipe names.
+
+    Returns the names and (n, side, side, 3) uint8. Raises PictureError for one that cannot be read.
+    """
+    if recipe.quantize.calibration == "train":
+        rows = choose_calibration(recipe, prepared)
+        return [prepared.samples[row].name for row in rows], prepared.pictures[rows]
+    samples = read_dataset(Path(recipe.quantize.calibration)).samples[: recipe.quantize.calibration_pictures]
+    steps = recipe.preprocessing
+    inputs = [steps.to_input(steps.decode(sample.path.read_bytes())) for sample in samples]
+    return [sample.name for sample in samples], np.stack(inputs)
 
 
 def export_float(recipe: Recipe, model: Any) -> bytes:

@@ -86,8 +86,8 @@ def fit_last_layer(model: Any, recipe: Recipe, prepared: Prepared) -> Steps[Epoc
     embedder = keras().Model(model.input, model.get_layer(EMBEDDING).output)
     used = np.concatenate([prepared.rows("train"), prepared.rows("val")])
     batches: list[NDArray[np.float32]] = []
-    for rows in _chunks(used, PREDICT_BATCH):
-        batches += run_batches(embedder, prepared.pictures[rows], backbone)
+    for batch in run_batches(embedder, prepared.pictures, used, backbone):
+        batches.append(batch)
         yield Progress(done=len(batches) * PREDICT_BATCH, total=len(used))
     embeddings = np.concatenate(batches)
     features, checked = np.split(embeddings, [len(prepared.rows("train"))])
@@ -196,8 +196,8 @@ class Trainer:
         return step
 
     def _validate(self, epoch: int, loss: float) -> Epoch:
-        pictures = self.prepared.pictures[self.prepared.rows("val")]
-        logits = np.concatenate(list(run_batches(self.model, pictures, self.backbone)))
+        rows = self.prepared.rows("val")
+        logits = np.concatenate(list(run_batches(self.model, self.prepared.pictures, rows, self.backbone)))
         return _measured(self.phase, epoch, loss, self.recipe, self.prepared, logits)
 
     def _keep(self, epoch: Epoch) -> bool:

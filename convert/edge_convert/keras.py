@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from edge.errors import EdgeError
-from edge_runtime.native_chatter import without_chatter
+from edge.native_stderr import without_chatter
 
 _REMEDY = "pip install 'edge-screen[convert]' on the workstation"
 

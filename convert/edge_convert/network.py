@@ -59,12 +59,15 @@ def scaled(pictures: NDArray[np.uint8], backbone: Backbone) -> NDArray[np.float3
 
 
 def run_batches(
-    model: Any, pictures: NDArray[np.uint8], backbone: Backbone, batch: int = PREDICT_BATCH
+    model: Any, pictures: NDArray[np.uint8], rows: NDArray[np.int64], backbone: Backbone
 ) -> Iterator[NDArray[np.float32]]:
-    """The model's output for each batch of pictures (n, side, side, 3), in inference mode."""
+    """The model's output for PREDICT_BATCH of the rows at a time, in inference mode.
+
+    pictures: (n, side, side, 3) uint8, may lie on disk: only a batch of it is in memory.
+    """
     step = tensorflow().function(lambda x: model(x, training=False), reduce_retracing=True)
-    for start in range(0, len(pictures), batch):
-        yield step(scaled(pictures[start : start + batch], backbone)).numpy()
+    for start in range(0, len(rows), PREDICT_BATCH):
+        yield step(scaled(pictures[rows[start : start + PREDICT_BATCH]], backbone)).numpy()
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:

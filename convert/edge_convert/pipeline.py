@@ -10,9 +10,11 @@ import hashlib
 import json
 from collections.abc import Generator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+from edge import __version__
 from edge.dataset import Dataset, read_dataset
 from edge.errors import EdgeError, GateError
 from edge.fields import plain
@@ -23,18 +25,20 @@ from edge_convert.data.repair import drop_leaks
 from edge_convert.finetune import Epoch, finetune
 from edge_convert.pack import pack
 from edge_convert.prepare import Prepared, load_prepared, prepare
-from edge_convert.progress import Progress, Steps
+from edge_convert.progress import Progress, Steps, translate
 from edge_convert.prune import LayerSparsity, prune
 from edge_convert.recipe import Recipe
 from edge_convert.report import ReportInputs, write_report
 from edge_convert.run_folder import RunFolder, key_of
 from edge_convert.verify import Verification, gate_table, load_verification, save_verification, verify
 
+T = TypeVar("T")
 Leaks = Literal["refuse", "drop"]
 STAGES = ("data", "finetune", "prune", "quantize", "verify", "pack", "report")
 WEIGHTS = "weights.npz"
 HISTORY = "history.json"
 SPARSITY = "sparsity.json"
+CALIBRATION = "calibration.json"
 DENSE = "dense.float32.tflite"
 REPORT = "report.html"
 
@@ -61,21 +65,27 @@ class Build:
 
 
 def convert(
-    recipe: Recipe, data: Path, out: Path, *, start: str | None = None, leaks: Leaks = "refuse"
+    recipe: Recipe,
+    data: Path,
+    out: Path,
+    *,
+    start: str | None = None,
+    leaks: Leaks = "refuse",
+    group_pattern: str | None = None,
 ) -> Generator[StageEvent, None, Build]:
     """Labelled pictures to a bundle and a report.
 
-    data: the data set's folder. out: the build's folder, made where needed. start: this stage and those after it are
-    run even where their artefacts hold. leaks: what to do with a group or picture that is in several splits: refuse the
-    data set, or drop it from all but the last of them. Yields what it is doing; returns where the results are. Raises
-    DataError for a leaking or unusable data set, GateError (after the report is written) where the int8 model misses a
-    gate.
+    data: the data set's folder; group_pattern: see `read_dataset`. out: the build's folder, made where needed. start:
+    this stage and those after it are run even where their artefacts hold. leaks: what to do with a group or picture
+    that is in several splits: refuse the data set, or drop it from all but the last of them. Yields what it is doing;
+    returns where the results are. Raises DataError for a leaking or unusable data set, GateError (after the report is
+    written) where the int8 model misses a gate.
     """
     if start is not None and start not in STAGES:
         raise EdgeError(f"there is no stage {start!r}", remedy=f"use one of {', '.join(STAGES)}")
     with RunFolder.opened(out) as folder:
         build = _Builder(recipe, folder, start)
-        yield from build.data(data, leaks)
+        yield from build.data(read_dataset(data, group_pattern=group_pattern), leaks)
         yield from build.finetune()
         yield from build.prune()
         yield from build.quantize()
@@ -99,16 +109,17 @@ class _Builder:
         self._forced = STAGES[STAGES.index(start) :] if start else ()
         self._key = ""
 
-    def data(self, path: Path, leaks: Leaks) -> Events:
-        """Read, check, split and preprocess the pictures."""
-        dataset = read_dataset(path)
-        fingerprint = dataset.fingerprint()
-        dataset = assign_splits(dataset, seed=self.recipe.seed)
+    def data(self, dataset: Dataset, leaks: Leaks) -> Events:
+        """Check, split and preprocess the pictures."""
         r = self.recipe
-        if self._enter("data", plain(r.preprocessing), r.classes, r.positive, r.seed, leaks, fingerprint):
+        fingerprint = dataset.fingerprint()
+        # The fingerprint is of pictures, labels and groups; what else the later stages read of the set is here.
+        described = [dataset.name, dataset.synthetic, dataset.has_groups, str(dataset.folder.resolve())]
+        wanted = [plain(r.preprocessing), r.classes, r.positive, r.seed, leaks]
+        if self._enter("data", __version__, described, wanted, fingerprint):
             with self.folder.writing("data", self._key) as stage:
                 yield StageEvent(stage="data")
-                dataset, dropped = yield from _report_steps("data", _without_leaks(dataset, leaks))
+                dataset, dropped = yield from _report_steps("data", _without_leaks(dataset, r.seed, leaks))
                 yield from _report_steps("data", prepare(r, dataset, fingerprint, dropped, stage))
         else:
             yield StageEvent(stage="data", reused=True)
@@ -140,7 +151,7 @@ class _Builder:
 
     def quantize(self) -> Events:
         """Export the float32 and the int8 file."""
-        if not self._enter("quantize", plain(self.recipe.quantize)):
+        if not self._enter("quantize", plain(self.recipe.quantize), export.calibration_source(self.recipe)):
             yield StageEvent(stage="quantize", reused=True)
             return
         with self.folder.writing("quantize", self._key) as stage:
@@ -181,18 +192,19 @@ class _Builder:
             verification=self.verification,
             history=(*self._history("finetune"), *self._history("prune")),
             sparsity=tuple(self._sparsity()),
+            calibration=tuple(self._calibration()),
             bundle=bundle,
         )
         write_report(path, inputs)
         yield StageEvent(stage="report", progress=Progress(done=1, total=1, note=str(path)))
         return path
 
-    @property
+    @cached_property
     def prepared(self) -> Prepared:
         """The data stage's pictures, mapped from disk."""
         return load_prepared(self.folder.stage("data"))
 
-    @property
+    @cached_property
     def verification(self) -> Verification:
         """The verify stage's result."""
         return load_verification(self.folder.stage("verify"))
@@ -207,22 +219,25 @@ class _Builder:
         pruned = self._load("prune")
         files = {"float32": export.export_float(r, pruned)}
         yield Progress(done=1, total=total)
-        rows = export.choose_calibration(r, self.prepared)
-        files["int8"] = export.export_int8(r, pruned, self.prepared.pictures[rows])
+        names, pictures = export.calibration_pictures(r, self.prepared)
+        files["int8"] = export.export_int8(r, pruned, pictures)
         yield Progress(done=2, total=total)
         dense = export.export_float(r, self._load("finetune")) if r.prune.sparsity else files["float32"]
         export.write_models(stage, files)
         (stage / DENSE).write_bytes(dense)
-        names = [self.prepared.samples[row].name for row in rows]
-        (stage / "calibration.json").write_text(json.dumps(names, indent=1), encoding="utf-8")
+        (stage / CALIBRATION).write_text(json.dumps(names, indent=1), encoding="utf-8")
         sizes = ", ".join(f"{name} {len(data) / 1e6:.2f} MB" for name, data in files.items())
-        yield Progress(done=total, total=total, note=f"{sizes}, calibrated on {len(rows)} training pictures")
+        yield Progress(done=total, total=total, note=f"{sizes}, calibrated on {len(names)} pictures")
 
     def _load(self, stage: str) -> Any:
         return network.load_classifier(self.recipe, self.folder.stage(stage) / WEIGHTS)
 
     def _models(self) -> dict[str, bytes]:
         return export.read_models(self.folder.stage("quantize"))
+
+    def _calibration(self) -> list[str]:
+        names: list[str] = json.loads((self.folder.stage("quantize") / CALIBRATION).read_text(encoding="utf-8"))
+        return names
 
     def _history(self, stage: str) -> list[Epoch]:
         rows = json.loads((self.folder.stage(stage) / HISTORY).read_text(encoding="utf-8"))
@@ -238,19 +253,14 @@ def _save_network(stage: Path, model: Any, history: list[Epoch]) -> None:
     (stage / HISTORY).write_text(json.dumps([asdict(epoch) for epoch in history], indent=1), encoding="utf-8")
 
 
-def _without_leaks(dataset: Dataset, leaks: Leaks) -> Steps[tuple[Dataset, tuple[str, ...]]]:
-    """Refuse a data set whose splits leak, in the words of `edge data check`, or drop what leaks and name it."""
-    report = yield from check_dataset(dataset)
+def _without_leaks(dataset: Dataset, seed: int, leaks: Leaks) -> Steps[tuple[Dataset, tuple[str, ...]]]:
+    """The data set in splits; where they leak, refused in the words of `edge data check`, or less what leaks."""
+    report = yield from check_dataset(dataset, seed=seed)
     if leaks == "refuse":
         raise_on_leak(report)
-    return drop_leaks(dataset, report)
+    return drop_leaks(assign_splits(dataset, seed=seed), report)
 
 
-def _report_steps(stage: str, steps: Steps[Any]) -> Generator[StageEvent, None, Any]:
+def _report_steps(stage: str, steps: Steps[T]) -> Generator[StageEvent, None, T]:
     """A stage's own steps as events of the build."""
-    while True:
-        try:
-            progress = next(steps)
-        except StopIteration as end:
-            return end.value
-        yield StageEvent(stage=stage, progress=progress)
+    return (yield from translate(steps, lambda progress: StageEvent(stage=stage, progress=progress)))

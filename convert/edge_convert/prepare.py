@@ -30,6 +30,7 @@ class Prepared:
 
     name: str
     synthetic: bool
+    has_groups: bool
     fingerprint: str
     classes: tuple[str, ...]
     pictures: NDArray[np.uint8] = field(repr=False)
@@ -61,6 +62,7 @@ class Prepared:
             "synthetic": self.synthetic,
             "fingerprint": self.fingerprint,
             "counts": counts,
+            "has_groups": self.has_groups,
             "groups": len({sample.group for sample in self.samples}),
             "unreadable": len(self.unreadable),
             "dropped_leaks": len(self.dropped),
@@ -92,6 +94,7 @@ def prepare(recipe: Recipe, dataset: Dataset, fingerprint: str, dropped: tuple[s
     fields = {
         "name": dataset.name,
         "synthetic": dataset.synthetic,
+        "has_groups": dataset.has_groups,
         "fingerprint": fingerprint,
         "folder": str(dataset.folder.resolve()),
         "classes": recipe.classes,
@@ -120,6 +123,7 @@ def load_prepared(folder: Path) -> Prepared:
     return Prepared(
         name=fields["name"],
         synthetic=fields["synthetic"],
+        has_groups=fields["has_groups"],
         fingerprint=fields["fingerprint"],
         classes=classes,
         pictures=np.load(folder / PICTURES, mmap_mode="r")[: len(samples)],
@@ -139,12 +143,17 @@ def _require_classes(recipe: Recipe, dataset: Dataset) -> None:
 
 
 def _require_both(recipe: Recipe, samples: list[Sample]) -> None:
-    """Training and validation each need a positive and a negative picture."""
-    for split in ("train", "val"):
-        found = {sample.label in recipe.positive for sample in samples if sample.split == split}
-        if found != {True, False}:
-            kind = "a positive and a negative" if not found else "a positive" if True not in found else "a negative"
-            raise DataError(
-                f"the split {split!r} has no readable picture of {kind} class",
-                remedy="add pictures, or change the split",
-            )
+    """Training needs every class; validation a positive and a negative picture."""
+    trained = {sample.label for sample in samples if sample.split == "train"}
+    absent = [label for label in recipe.classes if label not in trained]
+    if absent:
+        raise DataError(
+            f"the split 'train' has no readable picture of {first_few(absent)}",
+            remedy="add pictures, or change the split",
+        )
+    found = {sample.label in recipe.positive for sample in samples if sample.split == "val"}
+    if found != {True, False}:
+        kind = "positive" if True not in found else "negative"
+        raise DataError(
+            f"the split 'val' has no readable picture of a {kind} class", remedy="add pictures, or change the split"
+        )

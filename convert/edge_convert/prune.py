@@ -5,6 +5,7 @@ What it buys is compressed size. It buys no time on int8: the kernels multiply z
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +62,11 @@ def sparsity_by_layer(model: Any) -> list[LayerSparsity]:
             kernel = layer.get_weights()[0]
             rows.append(LayerSparsity(layer=layer.name, weights=int(kernel.size), sparsity=float(np.mean(kernel == 0))))
     return rows
+
+
+def total_sparsity(rows: Sequence[LayerSparsity]) -> float:
+    """The share of zeros over all kernels together."""
+    return sum(row.weights * row.sparsity for row in rows) / max(1, sum(row.weights for row in rows))
 
 
 def choose_layers(model: Any) -> list[str]:

@@ -72,8 +72,13 @@ class PruneRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizeRecipe:
-    """Full-integer quantization. calibration_pictures: how many training pictures set the ranges."""
+    """Full-integer quantization.
 
+    calibration: the pictures that set the ranges: `train` for training pictures of every class alike, or the folder of
+    a labelled set of their own, for where training pictures are few. calibration_pictures: how many, at most.
+    """
+
+    calibration: str = "train"
     calibration_pictures: int = 128
 
 
@@ -86,7 +91,7 @@ class DecisionRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class GateRecipe:
-    """What the int8 model must reach on the evaluation pictures, else the build fails.
+    """What the int8 model must reach on the validation pictures, else the build fails.
 
     max_auc_drop: float32 AUC minus int8 AUC. max_flips: share of decisions that differ between the two.
     min_saliency_agreement: median Spearman correlation between the two models' maps, over the positive pictures; the

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from edge.bundle import SCHEMA, Bundle, Decision, Manifest, Part, SaliencyScale
 from edge.dataset import Sample
+from edge.errors import DataError
 from edge.fields import build, plain
 from edge.record import Failure
 from edge_convert.export import MODEL_FILES, model_entry
@@ -135,7 +137,7 @@ def verify(recipe: Recipe, prepared: Prepared, models: dict[str, bytes], dense: 
                 done += 1
                 yield Progress(done=done, total=total)
     predictions = {key: _predictions(found) for key, found in results.items()}
-    scores, truth = _scores(predictions["val/int8"], positive)
+    scores, truth = positive_scores(predictions["val/int8"], positive)
     decision = _decision(recipe, prepared, fit_threshold(scores, truth, target))
     evaluations = {
         key: measure(
@@ -183,12 +185,20 @@ def _decision(recipe: Recipe, prepared: Prepared, threshold: float) -> Decision:
 
 
 def _predictions(found: list[Prediction | Failure]) -> tuple[Prediction, ...]:
+    """The predictions. Raises DataError for a picture that could be read when the data was prepared and now cannot."""
+    lost = [result for result in found if isinstance(result, Failure)]
+    if lost:
+        raise DataError(
+            f"{len(lost)} pictures have changed since the data stage, for example {lost[0].picture}: {lost[0].error}",
+            remedy="put them back, or build with --from data",
+        )
     return tuple(result for result in found if isinstance(result, Prediction))
 
 
-def _scores(
-    predictions: tuple[Prediction, ...], positive: tuple[str, ...]
+def positive_scores(
+    predictions: Sequence[Prediction], positive: tuple[str, ...]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Probability of the finding and whether it is there, each (pictures,)."""
     return (
         np.array([p.probability for p in predictions], np.float64),
         np.array([p.label in positive for p in predictions], np.bool_),
@@ -204,8 +214,8 @@ def _agree(
 ) -> Agreement:
     from scipy.stats import spearmanr
 
-    a, truth = _scores(int8, positive)
-    b, _ = _scores(float32, positive)
+    a, truth = positive_scores(int8, positive)
+    b, _ = positive_scores(float32, positive)
     correlations = np.array(
         [
             spearmanr(_enlarged(x), _enlarged(y)).statistic

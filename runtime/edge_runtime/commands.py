@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,8 +41,8 @@ def screen(
 ) -> int:
     """Screen PICTURES (files or folders) with BUNDLE: a line each.
 
-    The decision is `refer` or `clear`. A picture that cannot be read costs its own line; the others go on, and the
-    exit status is 1.
+    The decision is `refer` or `clear`. A picture that cannot be read, or whose heat map cannot be written, costs its
+    own line; the others go on, and the exit status is 1.
     """
     from edge.record import Failure
     from edge_runtime.pictures import expand
@@ -50,9 +51,12 @@ def screen(
     if overlay_folder is not None:
         overlay_folder.mkdir(parents=True, exist_ok=True)
     screener = Screener.open(bundle, variant=variant, threads=threads)
-    _warn_if_synthetic(screener)
+    _warn(screener)
     done = failed = 0
-    for number, path in enumerate(expand(pictures)):
+    found = expand(pictures)
+    if found.passed_over():
+        click.echo(found.passed_over(), err=True)
+    for number, path in enumerate(found):
         done += 1
         try:
             screening = screener.screen_file(path, explain=overlay_folder is not None)
@@ -61,14 +65,14 @@ def screen(
             failure = Failure(picture=str(path), error=error.message, remedy=error.remedy)
             _print_failure(failure, as_json)
             continue
-        if overlay_folder is not None:
-            _write_overlay(screener, screening, overlay_folder, number)
         _print_verdict(screening, as_json)
+        if overlay_folder is not None:
+            failed += not _write_overlay(screener, screening, overlay_folder, number)
     if not done:
         raise PictureError("there is no picture in what was named", remedy="name JPEG, PNG, BMP or TIFF files")
     if failed:
-        click.echo(f"{failed} of {done} pictures could not be screened", err=True)
-    return 1 if failed else 0
+        click.echo(f"{failed} of {done} pictures could not be screened or shown", err=True)
+    return 1 if failed or not found.complete else 0
 
 
 @click.command()
@@ -91,29 +95,36 @@ def evaluate(
     """Measure BUNDLE on labelled pictures: AUC, sensitivity, specificity with 95 % intervals, pointing game."""
     from edge.dataset import read_dataset
     from edge.fields import plain
+    from edge.split import assign_splits
     from edge_runtime.evaluate import measure, predict, render_text
     from edge_runtime.pipeline import Screener
 
     dataset = read_dataset(folder)
     screener = Screener.open(bundle, variant=variant, threads=threads)
+    manifest = screener.manifest
+    if split and not dataset.has_splits:
+        # The very splits of the build, where this is the set it was built from.
+        dataset = assign_splits(dataset, seed=int(manifest.recipe.get("seed", 0)))
+    if split in (None, "train") and dataset.fingerprint() == manifest.data.get("fingerprint"):
+        click.echo("these pictures trained the model: what follows flatters it; see --split test", err=True)
     samples = dataset.of_split(split) if split else dataset.samples
     if not samples:
         raise DataError(f"the data set has no picture in split {split!r}", remedy="name another split, or none")
-    samples = _rename(samples, rename, screener.manifest.labels)
+    samples = _rename(samples, rename, manifest.labels)
     results = []
     with progress_bar() as bar:
         for result in predict(screener, samples):
             results.append(result)
             bar.show("screening", len(results), len(samples))
-    decision = screener.manifest.decision
+    decision = manifest.decision
     evaluation = measure(
         results,
-        labels=screener.manifest.labels,
+        labels=manifest.labels,
         positive=decision.positive,
         threshold=decision.threshold,
         target_sensitivity=decision.target_sensitivity,
     )
-    synthetic = dataset.synthetic or screener.manifest.synthetic
+    synthetic = dataset.synthetic or manifest.synthetic
     if as_json:
         data = {"name": dataset.name, "split": split, "synthetic": synthetic}
         click.echo(json.dumps({"data": data, "model": variant, **plain(evaluation)}))
@@ -134,6 +145,8 @@ def show(bundle: Path, as_json: bool, card: bool, test: bool) -> int:
     from edge.bundle import CARD, read_bundle
     from edge.fields import plain
 
+    if sum((as_json, card, test)) > 1:
+        raise click.UsageError("--json, --card and --self-test are asked for one at a time")
     opened = read_bundle(bundle)
     if card:
         click.echo(opened.parts.get(CARD, b"this bundle has no card").decode("utf-8", "replace"))
@@ -152,7 +165,7 @@ def _self_test(bundle: Bundle) -> int:
         worst = ", ".join(f"{role} {difference:.2g}" for role, difference in result.differences.items())
         state = "ok  " if result.passed else "FAIL"
         exact = "input exact" if result.input_exact else "INPUT DIFFERS"
-        click.echo(f"{state}  {result.picture}  {exact}; largest difference: {worst}")
+        click.echo(f"{state}  {result.picture}  {exact}" + (f"; largest difference: {worst}" if worst else ""))
     failed = sum(not result.passed for result in results)
     if failed:
         raise EdgeError(
@@ -162,39 +175,47 @@ def _self_test(bundle: Bundle) -> int:
     return 0
 
 
-def _warn_if_synthetic(screener: Screener) -> None:
+def _warn(screener: Screener) -> None:
     if screener.manifest.synthetic:
         click.echo(f"{screener.manifest.name} was trained on SYNTHETIC pictures: not for patients", err=True)
+    if screener.variant != "int8":
+        click.echo(f"the threshold was fitted on the int8 model, not on {screener.variant}", err=True)
 
 
 def _print_verdict(screening: Screening, as_json: bool) -> None:
     verdict = screening.verdict
     if as_json:
-        click.echo(json.dumps(verdict.to_json(), ensure_ascii=False))
+        click.echo(json.dumps(verdict.to_json()))
     else:
-        click.echo(
-            f"{verdict.decision:<6} {verdict.probability:.3f}  {verdict.latency_ms.total:7.1f} ms  {verdict.picture}"
-        )
+        name = click.format_filename(verdict.picture)
+        click.echo(f"{verdict.decision:<6} {verdict.probability:.3f}  {verdict.latency_ms.total:7.1f} ms  {name}")
 
 
 def _print_failure(failure: Any, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(failure.to_json(), ensure_ascii=False))
+        click.echo(json.dumps(failure.to_json()))
     else:
-        click.echo(f"error  -----  {'':>10}  {failure.picture}: {failure.error}; {failure.remedy}")
+        name = click.format_filename(failure.picture)
+        click.echo(f"error  -----  {'':>10}  {name}: {failure.error}; {failure.remedy}")
 
 
-def _write_overlay(screener: Screener, screening: Screening, folder: Path, number: int) -> None:
+def _write_overlay(screener: Screener, screening: Screening, folder: Path, number: int) -> bool:
+    """Write the heat map's picture; a failure is a line on stderr, since the verdict stands without it."""
     import cv2
 
-    shown = screener.overlay(screening)
-    if shown is None:
-        raise EdgeError("this bundle's model gives no saliency map", remedy="screen without --overlay")
-    # The number keeps apart pictures of the same name from different folders.
-    target = folder / f"{number:05d}_{Path(screening.verdict.picture).stem}.png"
-    ok, encoded = cv2.imencode(".png", cv2.cvtColor(shown, cv2.COLOR_RGB2BGR))
-    assert ok
-    target.write_bytes(encoded.tobytes())
+    # The number keeps apart pictures of the same name from different folders; a file name has 255 bytes at most.
+    stem = os.fsencode(Path(screening.verdict.picture).stem)[:200].decode("utf-8", "ignore")
+    target = folder / f"{number:05d}_{stem}.png"
+    try:
+        shown = screener.overlay(screening)
+        if shown is None:
+            raise EdgeError("this bundle's model gives no saliency map", remedy="screen without --overlay")
+        target.write_bytes(cv2.imencode(".png", cv2.cvtColor(shown, cv2.COLOR_RGB2BGR))[1].tobytes())
+    except (OSError, cv2.error) as error:
+        reason = error.strerror if isinstance(error, OSError) else "OpenCV refuses its size"
+        click.echo(f"no heat map for {click.format_filename(screening.verdict.picture)}: {reason}", err=True)
+        return False
+    return True
 
 
 def _rename(samples: Any, pairs: tuple[str, ...], labels: tuple[str, ...]) -> Any:
@@ -242,9 +263,13 @@ def _describe(bundle: Bundle) -> str:
 
 
 def _measured_lines(metrics: dict[str, Any]) -> Iterator[str]:
-    """Evidence is shown as it stands; a bundle from elsewhere may carry other keys."""
-    for key, value in metrics.items():
-        if isinstance(value, dict) and {"value", "low", "high"} <= value.keys():
-            yield f"{key} {value['value']:.4f} [{value['low']:.4f}, {value['high']:.4f}]"
-        elif isinstance(value, (int, float, str)):
-            yield f"{key} {value}"
+    """The int8 model's measures by split. Evidence is shown, never acted on: what does not read so is passed over."""
+    evaluations = metrics.get("evaluations")
+    for key, found in evaluations.items() if isinstance(evaluations, dict) else ():
+        if not key.endswith("/int8") or not isinstance(found, dict):
+            continue
+        yield f"{key}: {found.get('n')} pictures, {found.get('n_positive')} positive"
+        for name in ("auc", "sensitivity", "specificity"):
+            value = found.get(name)
+            if isinstance(value, dict) and all(isinstance(value.get(k), float) for k in ("value", "low", "high")):
+                yield f"  {name:<12} {value['value']:.4f} [{value['low']:.4f}, {value['high']:.4f}]"

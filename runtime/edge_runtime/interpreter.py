@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edge.bundle import ModelFile
 from edge.errors import InterpreterError
-from edge_runtime.native_chatter import without_chatter
+from edge.native_stderr import without_chatter
 
 # Tried in this order: the successor first, then what armv7l has.
 INTERPRETERS = {
@@ -40,13 +40,15 @@ def default_threads() -> int:
 
 def find_interpreter() -> tuple[str, Any]:
     """The first interpreter package that is installed: its name and its `Interpreter` class."""
+    reasons = []
     for name, module in INTERPRETERS.items():
         try:
             return name, importlib.import_module(module).Interpreter
-        except ImportError:
-            continue
+        except ImportError as error:
+            # An installed package that cannot be loaded (an old C library, say) must not look like an absent one.
+            reasons.append(f"{name}: {error}")
     raise InterpreterError(
-        "no TFLite interpreter is installed here",
+        f"no TFLite interpreter can be loaded here ({'; '.join(reasons)})",
         remedy="install edge-screen with its dependencies: pip install edge-screen",
     )
 

@@ -6,7 +6,7 @@ Agreement with scikit-learn and SciPy is tested. Scores are probabilities of the
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 RESAMPLES = 1000
 Z95 = 1.959963984540054
+
+FEWEST_GROUPS = 5
+"""Groups with positives, and with negatives, below which a bootstrap over groups is not believed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +35,16 @@ def wilson(successes: int, n: int) -> Interval:
     """A proportion with Wilson's score interval at 95 % (Wilson 1927); for n = 0, value 0 and [0, 1]."""
     if n == 0:
         return Interval(value=0.0, low=0.0, high=1.0)
-    share, z2 = successes / n, Z95 * Z95
+    return _wilson(successes / n, n)
+
+
+def _wilson(share: float, n: float) -> Interval:
+    z2 = Z95 * Z95
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = Z95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
     # At the ends the bound is exact; rounding would leave it a hair off.
-    low = 0.0 if successes == 0 else max(0.0, centre - half)
-    high = 1.0 if successes == n else min(1.0, centre + half)
+    low = 0.0 if share == 0 else max(0.0, centre - half)
+    high = 1.0 if share == 1 else min(1.0, centre + half)
     return Interval(value=share, low=low, high=high)
 
 
@@ -75,34 +82,109 @@ class Ranking:
 def ranking_intervals(
     scores: NDArray[np.float64], positive: NDArray[np.bool_], groups: Sequence[str], *, seed: int = 0
 ) -> tuple[Interval, Interval]:
-    """AUC and average precision, each with a 95 % percentile interval from a bootstrap over groups.
+    """AUC and average precision, each with a 95 % interval: the wider bounds of a bootstrap and of a formula.
 
-    Whole groups (patients, slides) are drawn, because pictures of one group are not independent. Where every
-    resample gives 1 the interval is [1, 1]: read it with n.
+    The bootstrap draws whole groups (patients, slides), because pictures of one group are not independent. It says too
+    little where few groups are drawn from (its percentiles are therefore moved outwards, see `tails`), and nothing
+    where every resample ranks alike, as a model without a mistake does. The formula knows the number of pictures only:
+    for the AUC the variance of Hanley and McNeil 1982, inverted as a score interval (Newcombe 2006, method 5); for
+    average precision Wilson's interval over the positives (Boyd et al. 2013, their binomial interval). It never
+    narrows to a point. Where fewer than FEWEST_GROUPS groups hold positives, or negatives, or where every resample
+    gives the same, nothing tells how much the pictures of one group go together: it then counts each group as one.
     """
     ranking = Ranking(scores, positive)
+    drawn = np.array(
+        [
+            (ranking.auc(weights), ranking.average_precision(weights))
+            for weights in group_resamples(groups, positive, seed=seed)
+        ]
+    ).reshape(-1, 2)
+    m, n = groups_holding(groups, positive)
+    alike = len(drawn) == 0 or bool((np.ptp(drawn, axis=0) < 1e-12).any())
+    if not alike and min(m, n) >= FEWEST_GROUPS:
+        m, n = int(positive.sum()), int((~positive).sum())
+    auc, precision = ranking.auc(), ranking.average_precision()
+    percents = tails(groups, positive)
+    return (
+        _widest(_newcombe(auc, m, n), drawn[:, 0], percents),
+        _widest(_wilson(precision, m), drawn[:, 1], percents),
+    )
+
+
+def group_resamples(
+    groups: Sequence[str], positive: NDArray[np.bool_], *, seed: int = 0
+) -> Iterator[NDArray[np.float64]]:
+    """RESAMPLES bootstrap draws of whole groups: how often each picture is drawn, (pictures,).
+
+    Draws without a positive or without a negative picture, on which nothing can be measured, are left out.
+    """
     _, group = np.unique(np.asarray(groups), return_inverse=True)
     count = int(group.max()) + 1
     random = np.random.default_rng(seed)
-    aucs, precisions = [], []
     for _ in range(RESAMPLES):
         weights = np.bincount(random.integers(0, count, count), minlength=count).astype(np.float64)[group]
-        if (weights @ positive) == 0 or (weights @ ~positive) == 0:
-            continue
-        aucs.append(ranking.auc(weights))
-        precisions.append(ranking.average_precision(weights))
-    return _percentiles(ranking.auc(), aucs), _percentiles(ranking.average_precision(), precisions)
+        if weights @ positive and weights @ ~positive:
+            yield weights
 
 
-def _percentiles(value: float, resampled: list[float]) -> Interval:
-    if not resampled:
-        return Interval(value=value, low=0.0, high=1.0)
-    low, high = np.percentile(resampled, [2.5, 97.5])
-    return Interval(value=value, low=float(min(low, value)), high=float(max(high, value)))
+def tails(groups: Sequence[str], positive: NDArray[np.bool_]) -> tuple[float, float]:
+    """The percentiles of a group bootstrap that make an interval of about 95 %.
+
+    2.5 and 97.5 for many groups; farther out for few, because resampling n groups underestimates their spread by
+    sqrt((n - 1) / n) and knows nothing of Student's t (Hesterberg 2015, expanded percentile interval). n: the groups
+    that hold positives or those that hold negatives, whichever are fewer; below FEWEST_GROUPS the extremes, 0 and 100.
+    """
+    n = min(groups_holding(groups, positive))
+    if n < FEWEST_GROUPS:
+        return 0.0, 100.0
+    outside = 50 * math.erfc(math.sqrt(n / (n - 1)) * _student(n - 1) / math.sqrt(2))
+    return outside, 100 - outside
+
+
+def groups_holding(groups: Sequence[str], positive: NDArray[np.bool_]) -> tuple[int, int]:
+    """How many groups hold a positive picture, and how many a negative one."""
+    names = np.asarray(groups)
+    return len(np.unique(names[positive])), len(np.unique(names[~positive]))
+
+
+def _student(freedom: int) -> float:
+    """Student's t at 97.5 %, from 4 degrees of freedom on within 0.01 (Abramowitz and Stegun 1964, 26.7.5)."""
+    z, v = Z95, freedom
+    return (
+        z
+        + (z**3 + z) / (4 * v)
+        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
+        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)
+    )
+
+
+def _newcombe(auc: float, m: int, n: int) -> Interval:
+    """The areas that m positives and n negatives do not contradict: |area - auc| <= z * (its standard error)."""
+
+    def contradicted(area: float) -> bool:
+        # Hanley and McNeil's variance with both sides' numbers put at their mean, as Newcombe has it.
+        spread = 1 + ((m + n) / 2 - 1) * ((1 - area) / (2 - area) + area / (1 + area))
+        return abs(area - auc) > Z95 * math.sqrt(area * (1 - area) * spread / (m * n))
+
+    def bound(outer: float) -> float:
+        inner = auc
+        if not contradicted(outer):
+            return outer
+        for _ in range(40):
+            middle = (inner + outer) / 2
+            inner, outer = (inner, middle) if contradicted(middle) else (middle, outer)
+        return inner
+
+    return Interval(value=auc, low=bound(0.0), high=bound(1.0))
+
+
+def _widest(formula: Interval, drawn: NDArray[np.float64], percents: tuple[float, float]) -> Interval:
+    low, high = np.percentile(drawn, percents) if len(drawn) else (formula.value, formula.value)
+    return Interval(value=formula.value, low=float(min(low, formula.low)), high=float(max(high, formula.high)))
 
 
 def fit_threshold(scores: NDArray[np.float64], positive: NDArray[np.bool_], target_sensitivity: float) -> float:
-    """The highest threshold at which at least `target_sensitivity` of the positives are referred.
+    """A threshold that refers at least `target_sensitivity` of the positives, and as few others as that allows.
 
     It lies half-way to the next lower score seen, so that a difference of one rounding step between two devices
     does not turn a referral into a clearance.
@@ -116,8 +198,19 @@ def fit_threshold(scores: NDArray[np.float64], positive: NDArray[np.bool_], targ
     return (last + below) / 2
 
 
+def equal_bins(scores: NDArray[np.float64], bins: int) -> list[NDArray[np.int64]]:
+    """Pictures in bins of about equal count, by ascending score: indices, at most `bins` of them, none empty.
+
+    Equal scores, which int8 gives often, share a bin, so that the order of the pictures does not matter: each distinct
+    score goes where the middle of its ranks belongs.
+    """
+    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    middle = np.cumsum(counts) - counts / 2
+    bin_of = np.floor(middle * bins / max(1, len(scores))).astype(np.int64)[place]
+    return [np.flatnonzero(bin_of == index) for index in np.unique(bin_of)]
+
+
 def expected_calibration_error(scores: NDArray[np.float64], positive: NDArray[np.bool_], bins: int = 10) -> float:
     """Mean gap between predicted probability and observed share, over equally filled bins (Naeini et al. 2015)."""
-    order = np.argsort(scores, kind="stable")
-    parts = [part for part in np.array_split(order, bins) if len(part)]
+    parts = equal_bins(scores, bins)
     return float(sum(len(p) * abs(scores[p].mean() - positive[p].mean()) for p in parts) / len(scores))

@@ -24,14 +24,13 @@ class Screening:
     """One picture's verdict and what it stands on.
 
     picture: (height, width, 3) uint8 RGB, upright. heat: (rows, columns) evidence in logits, None where the model
-    gives no map or none was asked for. embedding: (channels,) float32 or None.
+    gives no map or none was asked for.
     """
 
     verdict: Verdict
     picture: NDArray[np.uint8] = field(repr=False)
     placement: Placement
     heat: NDArray[np.float32] | None = field(repr=False)
-    embedding: NDArray[np.float32] | None = field(repr=False)
 
 
 class Screener:
@@ -42,6 +41,7 @@ class Screener:
         entry, model = bundle.model(variant)
         manifest = bundle.manifest
         self.manifest = manifest
+        self.variant = variant
         self.network = Network(
             entry, model, side_px=manifest.preprocessing.side_px, classes=len(manifest.labels), threads=threads
         )
@@ -71,7 +71,7 @@ class Screener:
     def screen(self, data: bytes, *, name: str, explain: bool = False, start: float | None = None) -> Screening:
         """Screen the bytes of a picture file. Raises PictureError.
 
-        explain: whether the map and the embedding are read out. start: `time.perf_counter()` when the work began.
+        explain: whether the map is read out. start: `time.perf_counter()` when the work began.
         """
         clock = [start if start is not None else time.perf_counter()]
         preprocessing = self.manifest.preprocessing
@@ -83,11 +83,10 @@ class Screener:
         probabilities = self.network.output("probabilities")
         clock.append(time.perf_counter())
         heat = self._explain(probabilities) if explain else None
-        embedding = self.network.output("embedding") if explain and self.network.has("embedding") else None
         clock.append(time.perf_counter())
-        verdict = self._record(name, probabilities, clock)
         placement = preprocessing.place(picture.shape[1], picture.shape[0])
-        return Screening(verdict=verdict, picture=picture, placement=placement, heat=heat, embedding=embedding)
+        verdict = self._record(name, probabilities, placement, clock)
+        return Screening(verdict=verdict, picture=picture, placement=placement, heat=heat)
 
     def overlay(self, screening: Screening) -> NDArray[np.uint8] | None:
         """The picture under its heat map, RGB; None where the model gives no map."""
@@ -110,7 +109,9 @@ class Screener:
             return None
         return saliency.evidence(self.network.output("class_activation"), probabilities, self._positive)
 
-    def _record(self, name: str, probabilities: NDArray[np.float32], clock: list[float]) -> Verdict:
+    def _record(
+        self, name: str, probabilities: NDArray[np.float32], placement: Placement, clock: list[float]
+    ) -> Verdict:
         if not np.isfinite(probabilities).all():
             # Never a verdict from a number that is none: NaN >= threshold is False, a silent "clear".
             raise InterpreterError("the network gave no number", remedy="run `edge show BUNDLE --self-test`")
@@ -126,10 +127,14 @@ class Screener:
                 label: float(value) for label, value in zip(self.manifest.labels, probabilities, strict=True)
             },
             threshold=self.manifest.decision.threshold,
+            used_xywh=placement.source_xywh,
             latency_ms=Latency(
                 decode=decode, preprocess=preprocess, infer=infer, saliency=explain, total=1e3 * (clock[-1] - clock[0])
             ),
             delegate="cpu",
+            interpreter=self.network.package,
+            model=self.variant,
+            synthetic=self.manifest.synthetic,
             bundle=self._id,
         )
 

@@ -13,6 +13,7 @@ from edge.preprocess import Placement
 COLOURS = cv2.COLORMAP_TURBO
 BAR_SHARE = 0.06
 MIN_SHOWN_SIDE_PX = 448
+MAX_SHOWN_SIDE_PX = 2048
 
 
 def evidence(
@@ -63,12 +64,18 @@ def overlay(
     strength = np.clip(enlarge(heat, side_px, side_px) / full_scale, 0, 1)[ty : ty + th, tx : tx + tw]
     canvas = np.zeros(picture.shape[:2], np.float32)
     canvas[y : y + h, x : x + w] = enlarge(np.ascontiguousarray(strength), w, h)
-    zoom = max(1, -(-MIN_SHOWN_SIDE_PX // min(picture.shape[:2])))
+    zoom = shown_zoom(*picture.shape[:2])
     size = (picture.shape[1] * zoom, picture.shape[0] * zoom)
     shown = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_CUBIC), np.uint8)
     strength = np.clip(enlarge(canvas, *size), 0, 1)
     blended = _blend(shown, strength)
     return _with_caption(_with_bar(blended, full_scale), caption)
+
+
+def shown_zoom(height: int, width: int) -> int:
+    """How many times a small picture is enlarged to be looked at; never to more than MAX_SHOWN_SIDE_PX."""
+    wanted = -(-MIN_SHOWN_SIDE_PX // min(height, width))
+    return max(1, min(wanted, MAX_SHOWN_SIDE_PX // max(height, width)))
 
 
 def _blend(picture: NDArray[np.uint8], strength: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -19,7 +19,8 @@ class GoldenResult:
     """One golden picture on this machine.
 
     input_exact: whether the preprocessed tensor has the promised bytes. differences: by role, the largest absolute
-    difference from the promised output. passed: all within the bundle's tolerances.
+    difference from the promised output; empty where only the tensor is promised. passed: exact, and all within the
+    bundle's tolerances.
     """
 
     picture: str
@@ -46,11 +47,13 @@ def golden_outputs(screener: Screener, data: bytes) -> tuple[str, dict[str, NDAr
 
 def _run(screener: Screener, bundle: Bundle, golden: Golden) -> GoldenResult:
     sha256, outputs = golden_outputs(screener, bundle.parts[golden.picture])
+    exact = sha256 == golden.input_sha256
+    if golden.outputs is None:
+        return GoldenResult(picture=golden.picture, input_exact=exact, differences={}, passed=exact)
     promised = _load(bundle.parts[golden.outputs], golden.outputs)
     if promised.keys() != outputs.keys() or any(promised[role].shape != outputs[role].shape for role in outputs):
         raise BundleError(f"the golden outputs {golden.outputs} do not fit the model", remedy="make the bundle again")
     differences = {role: float(np.max(np.abs(outputs[role] - promised[role]))) for role in outputs}
-    exact = sha256 == golden.input_sha256
     within = all(differences[role] <= bundle.manifest.tolerances.get(role, 0.0) for role in differences)
     return GoldenResult(picture=golden.picture, input_exact=exact, differences=differences, passed=exact and within)
 

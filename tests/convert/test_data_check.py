@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,19 +19,11 @@ from edge.dataset import read_dataset
 from edge.errors import DataError
 from edge_convert.data.check import DataReport, check_dataset, raise_on_leak
 from edge_convert.data.copies import find_copies, thumbnail
+from edge_convert.data.repair import drop_leaks
 from edge_convert.data.text import render_text
-from edge_convert.progress import Progress, Steps, T
+from edge_convert.progress import Progress, finish
 
 Picture = NDArray[np.uint8]
-
-
-def finish(steps: Steps[T]) -> tuple[T, list[Progress]]:
-    seen = []
-    while True:
-        try:
-            seen.append(next(steps))
-        except StopIteration as end:
-            return end.value, seen
 
 
 def smear(number: int, side: int = 160) -> Picture:
@@ -79,7 +74,7 @@ def write_set(folder: Path, rows: list[tuple[str, bytes, str, str, str]]) -> Pat
 
 
 def check(folder: Path) -> DataReport:
-    return finish(check_dataset(read_dataset(folder)))[0]
+    return finish(check_dataset(read_dataset(folder)))
 
 
 CLEAN = [(f"{i}.png", encoded(smear(i)), "ab"[i % 2], f"P{i}", ("train", "val")[i > 5]) for i in range(9)]
@@ -149,7 +144,8 @@ def test_a_group_in_two_splits_is_a_leak_and_training_says_so_in_the_same_words(
     sentence = "2 groups are in more than one split, for example group P1 (train, val)"
     assert refused.value.message == sentence
     assert refused.value.remedy == (
-        f"run `edge data check {tmp_path / 'set'}` for the list, move each group to one split"
+        f"run `edge data check {tmp_path / 'set'}` for the list, move each group to one split, "
+        "or convert with --drop-leaks, which leaves them out of training"
     )
     assert render_text(report).endswith(f"LEAK: {sentence}")
 
@@ -157,21 +153,20 @@ def test_a_group_in_two_splits_is_a_leak_and_training_says_so_in_the_same_words(
 @pytest.mark.parametrize("field", [lambda p, _: p, in_round_field], ids=["whole pictures", "round fields"])
 def test_different_pictures_are_not_called_copies(field: Callable[[Picture, int], Picture]) -> None:
     pictures = [field(smear(i), i) for i in range(300)]
-    copies, _ = finish(find_copies(np.stack([thumbnail(p) for p in pictures])))
-    assert copies == ()
+    assert finish(find_copies(np.stack([thumbnail(p) for p in pictures]))) == ()
 
 
 def test_a_copy_is_found_among_round_fields() -> None:
     pictures = [in_round_field(smear(i), i) for i in range(60)]
     pictures += [decoded(encoded(pictures[7], ".jpg", 60)), pictures[9][::-1]]
-    copies, _ = finish(find_copies(np.stack([thumbnail(p) for p in pictures])))
+    copies = finish(find_copies(np.stack([thumbnail(p) for p in pictures])))
     assert [(copy.first, copy.second) for copy in copies] == [(7, 60), (9, 61)]
 
 
 def test_flat_pictures_are_not_called_copies_of_each_other() -> None:
     draws = np.random.default_rng(0)
     flat = np.stack([np.full((64, 64), 30 + i, np.uint8) + draws.integers(0, 2, (64, 64), np.uint8) for i in range(40)])
-    assert finish(find_copies(flat))[0] == ()
+    assert finish(find_copies(flat)) == ()
 
 
 def test_what_cannot_be_read_is_listed_with_the_reason_and_the_rest_is_checked(tmp_path: Path) -> None:
@@ -211,13 +206,53 @@ def test_splits_are_made_where_there_are_none_and_the_copies_across_them_found(t
         path = tmp_path / "ab"[i % 2] / f"{i}.png"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(encoded(smear(i)))
-    report = finish(check_dataset(read_dataset(tmp_path), seed=5))[0]
+    report = finish(check_dataset(read_dataset(tmp_path), seed=5))
     assert (report.seed, report.groups, list(report.pictures)) == (5, None, ["train", "val", "test"])
     assert "made for this check by picture, as no groups are known, seed 5" in render_text(report)
 
 
+def with_a_copy_a_picture(folder: Path) -> Path:
+    """A folder per class without splits: some copy is certain to be in another split than its picture."""
+    for i in range(24):
+        path = folder / "ab"[i // 2 % 2] / f"P{i}_.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded(smear(i // 2)))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said"),
+    [(None, ""), (r"(P\d+)_", " '--group-pattern=(P\\d+)_'")],
+    ids=["no groups", "groups by a pattern"],
+)
+def test_the_remedy_shows_the_same_leak_again(tmp_path: Path, pattern: str | None, said: str) -> None:
+    folder = with_a_copy_a_picture(tmp_path / "my set")
+    report = finish(check_dataset(read_dataset(folder, group_pattern=pattern), seed=3))
+    with pytest.raises(DataError) as refused:
+        raise_on_leak(report)
+    assert refused.value.remedy.startswith(
+        f"run `edge data check '{folder}' --seed 3{said}` for the list, give the copies of a picture one group, or"
+    )
+    command = refused.value.remedy.split("`")[1]
+    again = subprocess.run(
+        [sys.executable, "-c", "from edge.cli import main; main()", *shlex.split(command)[1:]],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert again.stdout.endswith(f"LEAK: {refused.value.message}\n")
+
+
+def test_leaks_are_not_looked_for_in_a_data_set_without_splits(tmp_path: Path) -> None:
+    dataset = read_dataset(with_a_copy_a_picture(tmp_path / "set"))
+    report = finish(check_dataset(dataset))
+    with pytest.raises(AssertionError, match="has no split"):
+        drop_leaks(dataset, report)
+
+
 def test_progress_rises_to_its_total(tmp_path: Path) -> None:
-    _, seen = finish(check_dataset(read_dataset(write_set(tmp_path / "set", CLEAN))))
+    seen: list[Progress] = []
+    finish(check_dataset(read_dataset(write_set(tmp_path / "set", CLEAN))), seen.append)
     positions = [step.done for step in seen]
     assert positions == sorted(positions)
     assert {step.total for step in seen} == {positions[-1]}

@@ -18,6 +18,7 @@ from edge.dataset import read_dataset
 from edge.errors import EdgeError
 from edge_convert.data.check import check_dataset
 from edge_convert.data.repair import drop_leaks
+from edge_convert.progress import finish
 from edge_convert.run_folder import RunFolder
 from edge_convert.verify import Gate, gate_table, load_verification
 
@@ -44,7 +45,7 @@ def test_the_bundle_carries_its_evidence(tiny_build: TinyBuild) -> None:
     assert manifest.recipe["name"] == "tiny"
     assert manifest.data["fingerprint"] == read_dataset(tiny_build.data).fingerprint()
     assert manifest.versions["tensorflow"]
-    assert len(manifest.golden) == 8
+    assert len(manifest.golden) == 12
 
 
 def test_calibration_pictures_are_training_pictures_of_both_classes(tiny_build: TinyBuild) -> None:
@@ -57,7 +58,7 @@ def test_calibration_pictures_are_training_pictures_of_both_classes(tiny_build: 
 
 def test_pruned_kernels_have_the_zeros_that_were_asked_for(tiny_build: TinyBuild) -> None:
     rows = json.loads((tiny_build.run / "prune/sparsity.json").read_text())
-    pruned = [row for row in rows if row["sparsity"] > 0.01]
+    pruned = [row for row in rows if row["sparsity"] > 0.2]
     assert len(pruned) > 10
     assert all(row["sparsity"] == pytest.approx(0.3, abs=0.01) for row in pruned)
     with np.load(tiny_build.run / "prune/weights.npz") as arrays:
@@ -205,13 +206,7 @@ def test_training_refuses_a_leaking_set_in_the_words_of_the_check(copied: TinyBu
 
 def test_dropping_leaks_keeps_what_is_measured_on(leaking: Path) -> None:
     dataset = read_dataset(leaking)
-    steps = check_dataset(dataset)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            report = end.value
-            break
+    report = finish(check_dataset(dataset))
     mended, dropped = drop_leaks(dataset, report)
     assert dropped
     assert len(mended.samples) + len(dropped) == len(dataset.samples)

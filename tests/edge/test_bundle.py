@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import struct
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -45,7 +48,7 @@ MANIFEST_RECORD = Manifest(
     models={"int8": MODEL},
     decision=Decision(positive=("spotted",), threshold=0.25, target_sensitivity=0.95, fitted_on="10 of 60 pictures"),
     saliency=SaliencyScale(full_scale=2.0),
-    golden=(Golden(picture="golden/00.jpg", input_sha256="0", probabilities=(0.5, 0.5), outputs="golden/00.npz"),),
+    golden=(Golden(picture="golden/00.jpg", input_sha256="0", outputs="golden/00.npz"),),
     tolerances={"probabilities": 0.01},
     metrics={"auc": 0.9},
     recipe={},
@@ -96,10 +99,25 @@ def test_the_same_contents_give_the_same_bytes(bundle: Path, tmp_path: Path) -> 
     assert again.read_bytes() == bundle.read_bytes()
 
 
-def test_a_failed_write_leaves_the_old_bundle(bundle: Path) -> None:
+def test_a_manifest_that_names_a_part_which_is_not_there_is_not_written(bundle: Path) -> None:
     before = bundle.read_bytes()
     with pytest.raises(FieldError, match="not among the parts"):
         write_bundle(bundle, MANIFEST_RECORD, {"card.md": b"only this"})
+    assert bundle.read_bytes() == before
+
+
+def test_a_write_that_fails_on_the_disk_leaves_the_old_bundle(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = bundle.read_bytes()
+    sizes: list[int] = []
+
+    def full(number: int) -> None:
+        sizes.append(os.fstat(number).st_size)
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no space left"):
+        write_bundle(bundle, replace(MANIFEST_RECORD, name="other"), PARTS)
+    assert sizes[0] > 1000, "the new bundle was never written"
     assert bundle.read_bytes() == before
     assert [file.name for file in bundle.parent.iterdir()] == [bundle.name]
 
@@ -148,11 +166,40 @@ def test_an_altered_bundle_is_refused(bundle: Path, change: Callable[[dict[str, 
     assert caught.value.remedy
 
 
-def test_a_part_that_unpacks_to_more_than_its_header_says_is_refused(bundle: Path) -> None:
+def with_size_in_headers(data: bytes, name: str, size: int) -> bytes:
+    """A zip file whose headers, the member's own and the central directory's, say that it unpacks to `size`."""
+    changed = bytearray(data)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        own = archive.getinfo(name).header_offset
+        at = archive.start_dir
+    struct.pack_into("<I", changed, own + 22, size)
+    while data[at : at + 4] == b"PK\x01\x02":
+        lengths = struct.unpack_from("<HHH", data, at + 28)
+        if data[at + 46 : at + 46 + lengths[0]] == name.encode():
+            struct.pack_into("<I", changed, at + 24, size)
+        at += 46 + sum(lengths)
+    return bytes(changed)
+
+
+def test_a_part_of_a_larger_size_than_listed_is_refused_before_it_is_unpacked(bundle: Path) -> None:
     bomb = repacked(bundle, lambda m: m.update({"card.md": bytes(50 << 20)}))
     assert len(bomb) < 1 << 20
     with pytest.raises(BundleError, match="larger than allowed"):
         parse_bundle(bomb)
+
+
+def test_a_part_that_unpacks_to_more_than_its_headers_say_is_refused_and_not_unpacked_whole(bundle: Path) -> None:
+    bomb = repacked(bundle, lambda m: m.update({"card.md": bytes(50 << 20)}))
+    lying = with_size_in_headers(bomb, "card.md", len(PARTS["card.md"]))
+    with zipfile.ZipFile(io.BytesIO(lying)) as archive:
+        assert archive.getinfo("card.md").file_size == len(PARTS["card.md"])
+    tracemalloc.start()
+    try:
+        with pytest.raises(BundleError, match="damaged"):
+            parse_bundle(lying)
+        assert tracemalloc.get_traced_memory()[1] < 5 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])

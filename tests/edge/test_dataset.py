@@ -53,9 +53,10 @@ def test_a_manifest_gives_names_and_labels(tmp_path: Path, data: bytes) -> None:
 
 
 def test_a_manifest_gives_groups_splits_and_boxes(tmp_path: Path) -> None:
-    rows = 'a.png,sick,P1,Training,"[[1, 2, 3, 4.0]]"\nb.png,well,,valid,\nc.png,well,P1,test,[]\n'
+    rows = 'a.png,sick,P1,Training,"[[1, 2, 3, 4.0]]"\nb.png,well,P2,valid,\nc.png,well,P1,test,[]\n'
     dataset = read_dataset(write_manifest(tmp_path / "set", "path,label,group,split,boxes_xywh\n" + rows))
-    assert [s.group for s in dataset.samples] == ["P1", "b.png", "P1"]
+    assert [s.group for s in dataset.samples] == ["P1", "P2", "P1"]
+    assert dataset.has_groups
     assert [s.split for s in dataset.samples] == ["train", "val", "test"]
     assert [s.boxes for s in dataset.samples] == [((1, 2, 3, 4),), (), ()]
     assert dataset.of_split("val") == (dataset.samples[1],)
@@ -64,6 +65,18 @@ def test_a_manifest_gives_groups_splits_and_boxes(tmp_path: Path) -> None:
         "val": {"sick": 0, "well": 1},
         "test": {"sick": 0, "well": 1},
     }
+
+
+@pytest.mark.parametrize(
+    ("column", "known"),
+    [(["P1", "P1"], True), (["a.png", "b.png"], True), (["", " "], False)],
+    ids=["one patient", "one picture a patient", "blank"],
+)
+def test_groups_are_known_where_the_manifest_gives_them(tmp_path: Path, column: list[str], known: bool) -> None:
+    text = f"path,label,group\na.png,sick,{column[0]}\nb.png,well,{column[1]}\n"
+    dataset = read_dataset(write_manifest(tmp_path / "set", text))
+    assert dataset.has_groups == known
+    assert [s.group for s in dataset.samples] == (column if known else ["a.png", "b.png"])
 
 
 def test_a_folder_per_class_is_read_at_any_depth_and_in_any_script(tmp_path: Path) -> None:
@@ -93,6 +106,7 @@ def test_a_group_pattern_finds_the_patient_in_the_name(tmp_path: Path) -> None:
     dataset = read_dataset(tmp_path, group_pattern=r"/(P\d+)_")
     assert [s.group for s in dataset.samples] == ["P1", "P2", "P2"]
     assert dataset.has_groups
+    assert dataset.group_pattern == r"/(P\d+)_"
 
 
 @pytest.mark.parametrize(
@@ -132,6 +146,7 @@ def test_a_group_pattern_that_cannot_be_used_is_refused(tmp_path: Path, pattern:
         pytest.param(b"path,label\na.png,x\nb.png,x\n", "every picture is 'x'", id="one class"),
         pytest.param(b"path,label,split\na.png,x,dev\n", "line 2: there is no split called 'dev'", id="split"),
         pytest.param(b"path,label,split\na.png,x,val\nb.png,y,\n", "line 3: b.png has no split", id="blank split"),
+        pytest.param(b"path,label,group\na.png,x,P1\nb.png,y, \n", "line 3: b.png has no group", id="blank group"),
         pytest.param(
             b"path,label\na.png,x\nq.png,y\nr.png,y\n",
             "2 of 3 pictures are not there, or not files: q.png, r.png",

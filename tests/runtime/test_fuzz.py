@@ -31,7 +31,8 @@ def test_a_thousand_mutations_give_verdicts_or_sentences(tiny_build: TinyBuild, 
     assert done.returncode == 0, f"case {lines[-1] if lines else '?'}: {done.stderr[-2000:]}"
     outcomes = Counter(line.split()[1] for line in lines)
     assert sum(outcomes.values()) == CHUNK
+    assert not outcomes["speechless"]
     # The mutations must be neither all harmless nor all hopeless, or nothing was tested.
     assert outcomes["PictureError"] > CHUNK * 0.1
     assert outcomes["BundleError"] > CHUNK * 0.1
-    assert outcomes["refer"] + outcomes["clear"] > CHUNK * 0.1
+    assert outcomes["refer"] + outcomes["clear"] > CHUNK * 0.05

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from conftest import TinyBuild, edge
+from conftest import EDGE, TinyBuild, edge
+from numpy.typing import NDArray
 
 from edge.bundle import Bundle, read_bundle
 from edge.errors import BundleError, InterpreterError, PictureError
@@ -39,7 +42,7 @@ def test_the_verdict_is_what_the_bare_interpreter_says(bundle: Bundle, pictures:
     scale, zero = runner.get_output_details()["probabilities"]["quantization"]
     screener = Screener(bundle)
     for path in pictures[:10]:
-        # 224 to 96: not twice as large, so the program is one exact bilinear step.
+        # 224 to 96: once halved, then one exact bilinear step.
         rgb = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
         halved = cv2.resize(rgb, (112, 112), interpolation=cv2.INTER_LINEAR_EXACT)
         small = cv2.resize(halved, (96, 96), interpolation=cv2.INTER_LINEAR_EXACT)
@@ -92,20 +95,33 @@ def test_latency_adds_up(bundle: Bundle, pictures: list[Path]) -> None:
 
 def test_the_golden_pictures_pass_on_this_machine(bundle: Bundle) -> None:
     results = self_test(bundle)
-    assert len(results) == 8
+    assert len(results) == 12
     assert all(result.passed and result.input_exact for result in results)
     # On the machine that made the bundle the outputs are the same to the last bit.
     assert all(difference == 0 for result in results for difference in result.differences.values())
 
 
-def test_the_self_test_sees_another_preprocessing(bundle: Bundle) -> None:
-    manifest = replace(bundle.manifest, preprocessing=Preprocessing(side_px=96, fit="letterbox", wide_range="stretch"))
-    golden = bundle.manifest.golden[0]
-    tall = cv2.imencode(".png", np.zeros((50, 99, 3), np.uint8))[1].tobytes()
-    changed = Bundle(manifest=manifest, parts={**bundle.parts, golden.picture: tall}, sha256="")
-    first = self_test(changed)[0]
-    assert not first.input_exact
-    assert not first.passed
+@pytest.mark.parametrize("change", [{"fit": "letterbox"}, {"wide_range": "stretch"}], ids=str)
+def test_the_self_test_sees_another_preprocessing(bundle: Bundle, change: dict[str, str]) -> None:
+    other = replace(bundle.manifest.preprocessing, **change)  # type: ignore[arg-type]
+    results = self_test(replace(bundle, manifest=replace(bundle.manifest, preprocessing=other)))
+    assert not all(result.passed for result in results)
+
+
+def test_the_self_test_sees_another_resizing(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nearest(picture: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+        return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
+
+    monkeypatch.setattr("edge.preprocess.shrink", nearest)
+    assert not any(result.input_exact for result in self_test(bundle))
+
+
+def test_the_self_test_sees_another_network(bundle: Bundle) -> None:
+    _, float_model = bundle.model("float32")
+    entry = replace(bundle.manifest.models["float32"], file="model.int8.tflite")
+    manifest = replace(bundle.manifest, models={"int8": entry}, tolerances=dict.fromkeys(entry.outputs, 1e-6))
+    changed = Bundle(manifest=manifest, parts={**bundle.parts, "model.int8.tflite": float_model}, sha256="")
+    assert not all(result.passed for result in self_test(changed))
 
 
 def test_a_bundle_whose_model_is_no_model_is_a_sentence(bundle: Bundle) -> None:
@@ -240,10 +256,15 @@ def test_screen_prints_a_json_line_for_each_picture(tiny_build: TinyBuild, tmp_p
         "probability",
         "probabilities",
         "threshold",
+        "used_xywh",
         "latency_ms",
         "delegate",
+        "interpreter",
+        "model",
+        "synthetic",
         "bundle",
     }
+    assert (first["model"], first["interpreter"], first["synthetic"]) == ("int8", "ai-edge-litert", True)
     assert set(first["latency_ms"]) == {"decode", "preprocess", "infer", "saliency", "total"}
     assert first["bundle"] == {"name": "tiny", "sha256": read_bundle(tiny_build.bundle).sha256}
     assert set(second) == set(third) == {"picture", "error", "remedy"}
@@ -251,6 +272,40 @@ def test_screen_prints_a_json_line_for_each_picture(tiny_build: TinyBuild, tmp_p
     assert "no such file" in third["error"]
     assert "SYNTHETIC" in done.stderr
     assert "2 of 3 pictures could not be screened" in done.stderr
+
+
+def test_a_heat_map_that_cannot_be_written_costs_no_verdict(tiny_build: TinyBuild, tmp_path: Path) -> None:
+    good = sorted((tiny_build.data / "images").glob("*.jpg"))[:2]
+    (tmp_path / "out" / f"00000_{good[0].stem}.png").mkdir(parents=True)
+    done = edge("screen", tiny_build.bundle, *good, "--overlay", tmp_path / "out")
+    assert done.returncode == 1
+    assert len(done.stdout.splitlines()) == 2
+    assert "no heat map for" in done.stderr
+    assert (tmp_path / "out" / f"00001_{good[1].stem}.png").exists()
+
+
+def test_a_very_long_or_odd_file_name_is_screened_and_shown(tiny_build: TinyBuild, tmp_path: Path) -> None:
+    source = sorted((tiny_build.data / "images").glob("*.jpg"))[0]
+    names = ["x" * 250 + ".jpg", "größe ☃ 1.jpg", "a\nb.jpg"]
+    for name in names:
+        (tmp_path / name).write_bytes(source.read_bytes())
+    odd = os.fsencode(tmp_path) + b"/\xff\xfe.jpg"
+    Path(os.fsdecode(odd)).write_bytes(source.read_bytes())
+    done = subprocess.run(
+        [*EDGE, "screen", tiny_build.bundle, tmp_path, "--overlay", tmp_path / "out", "--json"],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert len([json.loads(line) for line in done.stdout.splitlines()]) == 4
+
+
+def test_another_model_than_int8_is_named_with_a_warning(tiny_build: TinyBuild) -> None:
+    picture = sorted((tiny_build.data / "images").glob("*.jpg"))[0]
+    done = edge("screen", tiny_build.bundle, picture, "--model", "float32", "--json")
+    assert json.loads(done.stdout)["model"] == "float32"
+    assert "fitted on the int8 model" in done.stderr
 
 
 def test_screen_takes_folders_and_writes_overlays(tiny_build: TinyBuild, tmp_path: Path) -> None:
@@ -296,11 +351,16 @@ def test_evaluate_asks_which_label_is_which(tiny_build: TinyBuild, tmp_path: Pat
     assert edge("evaluate", tiny_build.bundle, "--data", tmp_path, *named).returncode == 0
 
 
+def test_evaluating_on_the_training_pictures_is_called_flattering(tiny_build: TinyBuild) -> None:
+    assert "flatters" in edge("evaluate", tiny_build.bundle, "--data", tiny_build.data).stderr
+    assert "flatters" not in edge("evaluate", tiny_build.bundle, "--data", tiny_build.data, "--split", "test").stderr
+
+
 def test_show_says_what_the_bundle_is(tiny_build: TinyBuild) -> None:
     done = edge("show", tiny_build.bundle)
     assert done.returncode == 0
-    for words in ("tiny", "SYNTHETIC", "no_parasite, parasite", "p(parasite) >=", "96 x 96", "int8", "float32"):
+    for words in ("SYNTHETIC", "no_parasite, parasite", "p(parasite) >=", "96 x 96", "float32", "test/int8", "auc "):
         assert words in done.stdout
     assert "must not be used on patients" in edge("show", tiny_build.bundle, "--card").stdout
-    assert edge("show", tiny_build.bundle, "--self-test").stdout.count("ok  ") == 8
+    assert edge("show", tiny_build.bundle, "--self-test").stdout.count("ok  ") == 12
     assert json.loads(edge("show", tiny_build.bundle, "--json").stdout)["schema"] == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -16,7 +17,7 @@ from edge.errors import DataError, PictureError
 from edge.preprocess import decode
 from edge.split import assign_splits
 from edge_convert.data.copies import find_copies, thumbnail
-from edge_convert.progress import Progress, Steps
+from edge_convert.progress import Progress, Steps, translate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,16 +75,17 @@ class Sizes:
 class DataReport:
     """What `check_dataset` found.
 
-    seed: of the splits that were made for the check, None where the data set has its own. pictures:
-    by split and class. groups: by split, None where groups are not known. imbalance: the largest class
-    over the smallest. grey, colour: readable pictures. boxes_outside: samples with a box that does not lie
-    in the picture. copies: exact and near ones, within a split and across.
+    seed: of the splits that were made for the check, None where the data set has its own. group_pattern: what found the
+    groups in the names, None where nothing had to. pictures: by split and class. groups: by split, None where groups
+    are not known. imbalance: the largest class over the smallest. grey, colour: readable pictures. boxes_outside:
+    samples with a box that does not lie in the picture. copies: exact and near ones, within a split and across.
     """
 
     folder: str
     name: str
     synthetic: bool
     seed: int | None
+    group_pattern: str | None
     pictures: dict[str, dict[str, int]]
     groups: dict[str, int] | None
     imbalance: float
@@ -145,6 +147,7 @@ def check_dataset(dataset: Dataset, *, seed: int = 0) -> Steps[DataReport]:
         name=dataset.name,
         synthetic=dataset.synthetic,
         seed=seed if made else None,
+        group_pattern=dataset.group_pattern,
         pictures=dataset.counts(),
         groups=_count_groups(dataset) if dataset.has_groups else None,
         imbalance=round(max(class_sizes) / min(class_sizes), 2),
@@ -177,12 +180,23 @@ def raise_on_leak(report: DataReport) -> None:
     if not report.leaks:
         return
     cure = ["move each group to one split"] * bool(report.group_leaks)
-    cure += ["give the copies of a picture one group and one split"] * bool(report.leaking_copies)
+    # Splits that are made from groups follow them; those of the data set itself do not.
+    place = "one group" if report.seed is not None else "one group and one split"
+    cure += [f"give the copies of a picture {place}"] * bool(report.leaking_copies)
     raise DataError(
         describe_leak(report),
-        remedy=f"run `edge data check {report.folder}` for the list, {' and '.join(cure)}, "
+        remedy=f"run `{_check_command(report)}` for the list, {' and '.join(cure)}, "
         "or convert with --drop-leaks, which leaves them out of training",
     )
+
+
+def _check_command(report: DataReport) -> str:
+    """What to type to see this very report."""
+    words = ["edge", "data", "check", report.folder]
+    words += ["--seed", str(report.seed)] * (report.seed is not None)
+    # With `=`, because a pattern may begin with a dash.
+    words += [f"--group-pattern={report.group_pattern}"] * (report.group_pattern is not None)
+    return shlex.join(words)
 
 
 def _count(n: int, noun: str) -> str:
@@ -227,14 +241,12 @@ def _find_pairs(readable: Sequence[_Readable], total: int) -> Steps[tuple[Pair, 
     pairs = [_pair(m[0], other, 1.0, same_pixels=True) for m in same.values() for other in m[1:]]
     single = [members[0] for members in same.values()]
     thumbs = np.stack([p.thumb for p in single]) if single else np.empty((0, 1, 1), np.uint8)
-    search = find_copies(thumbs)
-    while True:
-        try:
-            step = next(search)
-        except StopIteration as end:
-            near = end.value
-            break
-        yield Progress(done=total // 2 + step.done * (total // 2) // max(1, step.total), total=total)
+    half = total // 2
+
+    def second_half(step: Progress) -> Progress:
+        return Progress(done=half + step.done * half // max(1, step.total), total=total)
+
+    near = yield from translate(find_copies(thumbs), second_half)
     pairs += [_pair(single[c.first], single[c.second], c.likeness, same_pixels=False) for c in near]
     return tuple(pairs)
 
@@ -243,7 +255,7 @@ def _pair(first: _Readable, second: _Readable, likeness: float, *, same_pixels: 
     a, b = first.sample, second.sample
     return Pair(
         names=(a.name, b.name),
-        splits=(a.split or "", b.split or ""),
+        splits=(a.its_split, b.its_split),
         labels=(a.label, b.label),
         groups=(a.group, b.group),
         same_pixels=same_pixels,
@@ -254,9 +266,9 @@ def _pair(first: _Readable, second: _Readable, likeness: float, *, same_pixels: 
 def _splits_by_group(samples: Iterable[Sample]) -> dict[str, dict[str, int]]:
     """Pictures by group and split, splits in the order train, val, test."""
     table: dict[str, dict[str, int]] = {}
-    for sample in sorted(samples, key=lambda s: SPLITS.index(s.split or "train")):
+    for sample in sorted(samples, key=lambda s: SPLITS.index(s.its_split)):
         by_split = table.setdefault(sample.group, {})
-        by_split[sample.split or "train"] = by_split.get(sample.split or "train", 0) + 1
+        by_split[sample.its_split] = by_split.get(sample.its_split, 0) + 1
     return table
 
 

@@ -10,7 +10,7 @@ from edge_convert.data.check import DataReport
 
 
 def drop_leaks(dataset: Dataset, report: DataReport) -> tuple[Dataset, tuple[str, ...]]:
-    """The data set without the pictures that leak, and their names.
+    """The data set, which has splits, without the pictures that leak, and their names.
 
     Of a group or a set of copies that is in several splits, the pictures of the last one stay (test before val before
     train), so what is measured on stays whole and training loses what it must not see.
@@ -19,8 +19,8 @@ def drop_leaks(dataset: Dataset, report: DataReport) -> tuple[Dataset, tuple[str
     last: dict[str, int] = defaultdict(int)
     for sample in dataset.samples:
         family = families[sample.name]
-        last[family] = max(last[family], SPLITS.index(sample.split or "train"))
-    kept = [s for s in dataset.samples if SPLITS.index(s.split or "train") == last[families[s.name]]]
+        last[family] = max(last[family], SPLITS.index(sample.its_split))
+    kept = [s for s in dataset.samples if SPLITS.index(s.its_split) == last[families[s.name]]]
     names = {sample.name for sample in kept}
     dropped = tuple(sample.name for sample in dataset.samples if sample.name not in names)
     return replace(dataset, samples=tuple(kept)), dropped

@@ -35,7 +35,7 @@ def _facts(report: DataReport) -> list[str]:
         "data set": report.name + (" (synthetic: not patient data)" if report.synthetic else ""),
         "folder": report.folder,
         "splits": splits,
-        "groups": "not known" if report.groups is None else f"{sum(report.groups.values()):,}",
+        "groups": _groups(report),
         "imbalance": f"the largest class has {report.imbalance:g} times the pictures of the smallest",
     }
     if report.sizes:
@@ -44,6 +44,13 @@ def _facts(report: DataReport) -> list[str]:
         facts["kind"] = f"{report.grey:,} grey, {report.colour:,} colour"
     width = max(map(len, facts))
     return [f"{name:<{width}}  {value}" for name, value in facts.items()]
+
+
+def _groups(report: DataReport) -> str:
+    if report.groups is None:
+        return "not known: pictures of one patient may be in several splits"
+    by = "" if report.group_pattern is None else f", found by the pattern {report.group_pattern}"
+    return f"{sum(report.groups.values()):,}{by}"
 
 
 def _table(report: DataReport) -> list[str]:

@@ -21,8 +21,9 @@ __all__ = ["ReportInputs", "write_report"]
 class ReportInputs:
     """What a build leaves for its report.
 
-    models: TFLite files by variant, `int8` and `float32`. history: the epochs of all phases, in order. bundle: the
-    file that was written; None where a gate was missed.
+    models: TFLite files by variant, `int8` and `float32`. history: the epochs of all phases, in order. calibration:
+    names of the pictures that set the quantization ranges, of the training split or of the folder that the recipe
+    names. bundle: the file that was written; None where a gate was missed.
     """
 
     recipe: Recipe
@@ -31,6 +32,7 @@ class ReportInputs:
     verification: Verification
     history: tuple[Epoch, ...]
     sparsity: tuple[LayerSparsity, ...]
+    calibration: tuple[str, ...]
     bundle: Path | None
 
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from markupsafe import Markup
 
 from edge_convert.finetune import Epoch
-from edge_convert.prune import LayerSparsity
+from edge_convert.prune import LayerSparsity, total_sparsity
 from edge_convert.report import numbers, plots
 from edge_convert.report.inline import svg
 from edge_convert.report.numbers import Band, Curve, OperatingPoint, Scored
-from edge_convert.report.tables import SPLIT_WORDS, threshold_words, total_sparsity
+from edge_convert.report.tables import SPLIT_WORDS, threshold_words
 from edge_convert.verify import Verification
 from edge_runtime.metrics import Interval
 
@@ -131,8 +131,8 @@ def _calibration(data: Scored, split: str) -> Plot:
     bins = numbers.calibration(data)
     return _plot(
         f"calibration_{split}",
-        f"Share with the finding over mean probability, {len(bins)} bins of equal count, on the {SPLIT_WORDS[split]} "
-        "pictures.",
+        f"Share with the finding over mean probability, {len(bins)} bins of about equal count, on the "
+        f"{SPLIT_WORDS[split]} pictures.",
         plots.plot_calibration(bins, data=data, split=SPLIT_WORDS[split]),
         ("pictures", "mean_probability", "share_with_finding", "low", "high"),
         ((b.n, b.mean_score, *_three(b.observed)) for b in bins),

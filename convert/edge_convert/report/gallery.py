@@ -115,7 +115,9 @@ def _show(screener: Screener, split: str, prediction: Prediction, sample: Sample
         marked = replace(screening, picture=with_boxes(screening.picture, sample.boxes))
         heated = screener.overlay(marked)
         scale = page_scale(marked.picture if heated is None else heated)
-        original = jpeg(marked.picture, scale if heated is None else scale * _zoom(marked.picture))
+        # The overlay enlarges a small picture; the original beside it is shown as large.
+        zoom = 1 if heated is None else saliency.shown_zoom(*marked.picture.shape[:2])
+        original = jpeg(marked.picture, scale * zoom)
         overlay = None if heated is None else jpeg(heated, scale)
         now = screening.verdict.probability
         if overlay is None:
@@ -133,11 +135,6 @@ def _show(screener: Screener, split: str, prediction: Prediction, sample: Sample
         overlay=overlay,
         note=note,
     )
-
-
-def _zoom(picture: NDArray[np.uint8]) -> int:
-    """How often the overlay enlarges a small picture, so that both sides of a pair have one scale."""
-    return max(1, -(-saliency.MIN_SHOWN_SIDE_PX // int(min(picture.shape[:2]))))
 
 
 def with_boxes(picture: NDArray[np.uint8], boxes: Sequence[Box]) -> NDArray[np.uint8]:

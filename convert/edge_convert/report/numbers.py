@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_convert.verify import positive_scores
 from edge_runtime.evaluate import Prediction
-from edge_runtime.metrics import RESAMPLES, Interval, Ranking, wilson
+from edge_runtime.metrics import (
+    FEWEST_GROUPS,
+    Interval,
+    Ranking,
+    equal_bins,
+    group_resamples,
+    groups_holding,
+    tails,
+    wilson,
+)
 
 Floats = NDArray[np.float64]
 
@@ -48,7 +58,7 @@ class Curve:
 
 @dataclass(frozen=True, kw_only=True)
 class Band:
-    """A pointwise 95 % percentile interval by bootstrap over groups. x, low, high: (points,)."""
+    """A pointwise 95 % interval by bootstrap over groups, see `metrics.tails`. x, low, high: (points,)."""
 
     x: Floats
     low: Floats
@@ -83,13 +93,10 @@ class Histogram:
     negative: NDArray[np.int64]
 
 
-def scored(predictions: Sequence[Prediction], positive: Sequence[str]) -> Scored:
-    """Scores and truth of predictions."""
-    return Scored(
-        scores=np.array([p.probability for p in predictions], np.float64),
-        truth=np.array([p.label in positive for p in predictions], np.bool_),
-        groups=tuple(p.group for p in predictions),
-    )
+def scored(predictions: tuple[Prediction, ...], positive: tuple[str, ...]) -> Scored:
+    """Scores, truth and groups of predictions."""
+    scores, truth = positive_scores(predictions, positive)
+    return Scored(scores=scores, truth=truth, groups=tuple(p.group for p in predictions))
 
 
 def roc(data: Scored) -> Curve:
@@ -145,16 +152,15 @@ def operating_point(data: Scored, threshold: float) -> OperatingPoint:
 
 
 def calibration(data: Scored) -> list[Bin]:
-    """Bins of equal count in the order of the scores: ten, or fewer where pictures are few."""
+    """Bins of about equal count, by ascending score: ten, or fewer where pictures are few or many scores are equal."""
     count = max(1, min(MAX_BINS, data.n // PICTURES_A_BIN))
-    parts = np.array_split(np.argsort(data.scores, kind="stable"), count)
     return [
         Bin(
             n=len(part),
             mean_score=float(data.scores[part].mean()),
             observed=wilson(int(data.truth[part].sum()), len(part)),
         )
-        for part in parts
+        for part in equal_bins(data.scores, count)
     ]
 
 
@@ -186,17 +192,10 @@ def _recall_precision(ones: Floats, zeros: Floats) -> tuple[Floats, Floats]:
 
 
 def _band(data: Scored, at_grid: Callable[[Floats, Floats], Floats]) -> Band:
-    """Whole groups are drawn, as for the intervals of the areas."""
+    """Whole groups are drawn, as for the intervals of the areas; of too few groups the band is everything."""
     ranking = Ranking(data.scores, data.truth)
-    _, group = np.unique(np.asarray(data.groups), return_inverse=True)
-    count = int(group.max()) + 1
-    random = np.random.default_rng(0)
-    drawn = []
-    for _ in range(RESAMPLES):
-        weights = np.bincount(random.integers(0, count, count), minlength=count).astype(np.float64)[group]
-        if weights @ data.truth and weights @ ~data.truth:
-            drawn.append(at_grid(*ranking.curves(weights)))
-    if not drawn:
+    drawn = [at_grid(*ranking.curves(weights)) for weights in group_resamples(data.groups, data.truth)]
+    if not drawn or min(groups_holding(data.groups, data.truth)) < FEWEST_GROUPS:
         return Band(x=GRID, low=np.zeros_like(GRID), high=np.ones_like(GRID))
-    low, high = np.percentile(np.array(drawn), [2.5, 97.5], axis=0)
+    low, high = np.percentile(np.array(drawn), tails(data.groups, data.truth), axis=0)
     return Band(x=GRID, low=low, high=high)

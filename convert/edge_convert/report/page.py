@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from edge_convert import export
+from edge.atomic import write_atomically
 from edge_convert.card import LIMITS
 from edge_convert.pack import versions
+from edge_convert.prune import total_sparsity
 from edge_convert.report import ReportInputs, tables
 from edge_convert.report.figures import Plot, agreement_plot, sparsity_plot, split_plots, training_plot
 from edge_convert.report.gallery import Kind, gallery
@@ -53,7 +53,7 @@ def write(path: Path, inputs: ReportInputs) -> None:
     drawn = [plot for kinds in curves.values() for plot in kinds.values()]
     drawn += [plot for plot in (training, sparsity, agreement) if plot is not None]
     _write_data(path.with_name(DATA_FOLDER), drawn)
-    _write_whole(path, text)
+    write_atomically(path, text.encode())
 
 
 def _evidence(inputs: ReportInputs, splits: list[str]) -> dict[str, Any]:
@@ -61,7 +61,6 @@ def _evidence(inputs: ReportInputs, splits: list[str]) -> dict[str, Any]:
     v, recipe = inputs.verification, inputs.recipe
     threshold = v.decision.threshold
     int8 = {split: v.predictions[f"{split}/int8"] for split in splits}
-    calibration = export.choose_calibration(recipe, inputs.prepared)
     return {
         "recipe": recipe,
         "v": v,
@@ -78,7 +77,7 @@ def _evidence(inputs: ReportInputs, splits: list[str]) -> dict[str, Any]:
             for split in splits
         },
         "sizes": tables.size_rows(v.sizes),
-        "zeros": tables.total_sparsity(inputs.sparsity),
+        "zeros": total_sparsity(inputs.sparsity),
         "layers": inputs.sparsity,
         "flips": tables.flipped(int8["val"], v.predictions["val/float32"], threshold),
         "flips_listed": FLIPS_LISTED,
@@ -88,7 +87,7 @@ def _evidence(inputs: ReportInputs, splits: list[str]) -> dict[str, Any]:
         "dropped": inputs.prepared.dropped,
         "names_listed": NAMES_LISTED,
         "failures": {split: v.evaluations[f"{split}/int8"].unreadable for split in splits},
-        "calibrated": _calibrated(inputs, [int(row) for row in calibration]),
+        "calibrated": _calibrated(inputs),
         "recipe_rows": tables.recipe_rows(recipe),
         "versions": versions(),
         "limits": LIMITS,
@@ -102,12 +101,16 @@ def _bundle(path: Path | None) -> dict[str, Any] | None:
     return {"name": path.name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
-def _calibrated(inputs: ReportInputs, rows: list[int]) -> dict[str, int]:
-    """How many training pictures of each class set the quantization ranges."""
+def _calibrated(inputs: ReportInputs) -> str:
+    """Which pictures set the quantization ranges, in words."""
+    source, count = inputs.recipe.quantize.calibration, _count(len(inputs.calibration))
+    if source != "train":
+        return f"{count} pictures of the folder {source}"
     counts = dict.fromkeys(inputs.recipe.classes, 0)
-    for row in rows:
-        counts[inputs.prepared.samples[row].label] += 1
-    return counts
+    labels = {sample.name: sample.label for sample in inputs.prepared.samples}
+    for name in inputs.calibration:
+        counts[labels[name]] += 1
+    return f"{count} training pictures ({', '.join(f'{_count(n)} {label}' for label, n in counts.items())})"
 
 
 def _gallery(inputs: ReportInputs, splits: list[str]) -> tuple[Kind, ...]:
@@ -159,20 +162,7 @@ def _write_data(folder: Path, plots: list[Plot]) -> None:
     folder.mkdir(exist_ok=True)
     written = {f"{plot.name}.csv" for plot in plots}
     for plot in plots:
-        _write_whole(folder / f"{plot.name}.csv", plot.csv)
+        write_atomically(folder / f"{plot.name}.csv", plot.csv.encode())
     for stale in folder.glob("*.csv"):
         if stale.name not in written:
             stale.unlink()
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write beside the place and move there: a reader never sees half a file."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("w", encoding="utf-8", newline="") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -70,7 +70,7 @@ def plot_precision_recall(
 
 
 def plot_calibration(bins: Sequence[Bin], *, data: Scored, split: str) -> Figure:
-    """Observed share over predicted probability, bins of equal count."""
+    """Observed share over predicted probability, bins of about equal count."""
     figure, axes = _figure(4.15)
     _title(axes, _counted(f"Calibration, {split}", data))
     means = [bin_.mean_score for bin_ in bins]

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from edge.fields import plain
 from edge_convert.recipe import Recipe
 from edge_convert.verify import ModelSize
@@ -148,11 +146,6 @@ def flipped(
 def recipe_rows(recipe: Recipe) -> list[tuple[str, str]]:
     """Every key with its value."""
     return _flat(plain(recipe), "")
-
-
-def total_sparsity(layers: Sequence[Any]) -> float:
-    """Share of zeros among all kernels' weights."""
-    return float(np.sum([x.weights * x.sparsity for x in layers]) / max(1, sum(x.weights for x in layers)))
 
 
 def _flat(fields: dict[str, Any], prefix: str) -> list[tuple[str, str]]:
