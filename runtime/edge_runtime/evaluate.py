@@ -44,7 +44,8 @@ class Prediction:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What was measured. Intervals are 95 %: by group bootstrap for AUC and average precision, Wilson for shares.
+    """What was measured. Intervals are 95 %: by group bootstrap, widened where groups are few, for AUC and
+    average precision; Wilson for shares.
 
     specificity_at_target: where these very pictures' sensitivity reaches the target (no threshold carried over).
     confusion: rows are true labels, columns the most probable label, in the order of `labels`.
