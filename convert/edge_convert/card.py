@@ -10,7 +10,8 @@ LIMITS = (
     "The validation pictures chose the training epoch and the threshold, so measures on them flatter; those of a test "
     "split, where there is one, do not.",
     "Intervals are 95 %: over groups by bootstrap, widened where groups are few or nothing is misranked, for AUC, "
-    "average precision and the bands of the curves; Wilson for shares. Wilson's takes pictures as independent; where a group has many pictures it is too narrow.",
+    "average precision and the bands of the curves; Wilson for shares. "
+    "Wilson's takes pictures as independent; where a group has many pictures it is too narrow.",
     "Pictures from another microscope, stain, plate reader or population may be judged worse. Measure with `edge "
     "evaluate` on local pictures before use.",
     "The heat map shows what the network weighed, not where disease is.",
