@@ -32,7 +32,9 @@ demo: setup ## render a synthetic data set, build a bundle from it, screen pictu
 	$(BIN)/edge convert convert/recipes/demo.toml --data $(BUILD)/demo/data --out $(BUILD)/demo/run
 	$(BIN)/edge show $(BUILD)/demo/run/synthetic-smear.edge --self-test
 	$(BIN)/edge evaluate $(BUILD)/demo/run/synthetic-smear.edge --data $(BUILD)/demo/data --split test
-	$(BIN)/edge screen $(BUILD)/demo/run/synthetic-smear.edge calibration_data/images --overlay $(BUILD)/demo/overlays | tail -12
+	$(BIN)/edge screen $(BUILD)/demo/run/synthetic-smear.edge calibration_data/images \
+	  --overlay $(BUILD)/demo/overlays > $(BUILD)/demo/screened.txt
+	@tail -6 $(BUILD)/demo/screened.txt
 	@echo
 	@echo "report    $(BUILD)/demo/run/report.html"
 	@echo "bundle    $(BUILD)/demo/run/synthetic-smear.edge"
@@ -52,10 +54,12 @@ check: setup ## format, lint, types, one-way imports
 test: check ## everything that runs on a bare checkout
 	$(BIN)/pytest --quiet -n 2 --dist loadgroup -m "not slow"
 
-slow: setup ## trains on real pictures: DATA=folder WEIGHTS=file (see bench/README.md)
+slow: setup ## the tests that take minutes: ten thousand mutations, every backbone
 	$(BIN)/pytest -m slow
 
-bench: setup ## the project's own measurements: DATA=folder WEIGHTS=file (see bench/README.md)
+bench: setup ## the recipes on real pictures: DATA=folder WEIGHTS=file (see bench/README.md)
+	@test -n "$(DATA)" -a -n "$(WEIGHTS)" || \
+	  { echo "error: DATA and WEIGHTS are needed"; echo "remedy: see bench/README.md"; exit 2; } >&2
 	$(BIN)/python bench/real_data.py --data "$(DATA)" --weights "$(WEIGHTS)" $(ARGS)
 
 wheel: setup ## the wheel a device installs

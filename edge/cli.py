@@ -21,6 +21,10 @@ VERBS = {
     "evaluate": ("edge_runtime.commands:evaluate", "Measure a bundle on labelled pictures."),
     "show": ("edge_runtime.commands:show", "Say what a bundle is, and test it on this machine."),
     "data": ("edge_convert.data_commands:data", "Check a labelled data set, or render a synthetic one."),
+    "backbones": (
+        "edge_convert.backbone_commands:backbones",
+        "List the networks that can be trained, with cost and source.",
+    ),
     "convert": ("edge_convert.commands:convert", "Labelled pictures to a verified bundle, by a recipe."),
 }
 

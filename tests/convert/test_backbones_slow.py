@@ -1,0 +1,170 @@
+"""Every network goes the whole way: built, pruned, exported to both files, and run by the device's own code.
+
+The weights are random and so are the pictures: this asks whether the way works, not how well anything screens.
+`python tests/convert/test_backbones_slow.py NAME` prints the row of docs/backbones.md.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge.dataset import Sample
+from edge_convert.backbones import BACKBONES, find_backbone
+from edge_convert.export import check_integer_only, export_float, export_int8, model_entry
+from edge_convert.keras import keras
+from edge_convert.network import build_classifier, feature_maps, scaled
+from edge_convert.prepare import Prepared
+from edge_convert.progress import finish
+from edge_convert.prune import choose_layers, prune
+from edge_convert.recipe import NetworkRecipe, PruneRecipe, Recipe, TrainRecipe
+from edge_runtime import saliency
+from edge_runtime.interpreter import Network
+
+SIDE_PX = 96
+PICTURES = 24
+SPARSITY = 0.5
+OUTPUTS = ("probabilities", "class_activation", "embedding")
+
+
+def a_recipe(name: str) -> Recipe:
+    return Recipe(
+        name="slow",
+        classes=("no", "yes"),
+        positive=("yes",),
+        network=NetworkRecipe(backbone=name, side_px=SIDE_PX, weights="none"),
+        train=TrainRecipe(batch=8, augmentation="none"),
+        prune=PruneRecipe(sparsity=SPARSITY, epochs=2, learning_rate=1e-6),
+    )
+
+
+def smooth_noise(count: int, seed: int) -> NDArray[np.uint8]:
+    """(count, side, side, 3) uint8: coloured clouds, as pictures have neighbours that resemble each other."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (count, 12, 12, 3), np.uint8)
+    return np.stack([cv2.resize(c, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_CUBIC) for c in coarse])
+
+
+def as_prepared(pictures: NDArray[np.uint8]) -> Prepared:
+    """Two thirds to train on, a third to validate, labels in turns."""
+    count = len(pictures)
+    targets = np.arange(count) % 2
+    samples = tuple(
+        Sample(
+            path=Path(f"{i}.png"),
+            name=f"{i}.png",
+            label=("no", "yes")[targets[i]],
+            group=str(i),
+            split="train" if i < 2 * count // 3 else "val",
+            boxes=(),
+        )
+        for i in range(count)
+    )
+    return Prepared(
+        name="noise",
+        synthetic=True,
+        has_groups=False,
+        fingerprint="",
+        classes=("no", "yes"),
+        pictures=pictures,
+        samples=samples,
+        targets=targets.astype(np.int64),
+        unreadable=(),
+    )
+
+
+def settle(model: Any, pictures: NDArray[np.float32]) -> None:
+    """Give batch normalisation the statistics of these pictures: with those it is born with, int8 sees only zeros."""
+    normalisations = [layer for layer in model.layers if isinstance(layer, keras().layers.BatchNormalization)]
+    momenta = [layer.momentum for layer in normalisations]
+    for layer in normalisations:
+        layer.momentum = 0.0
+    model(pictures, training=True)
+    for layer, momentum in zip(normalisations, momenta, strict=True):
+        layer.momentum = momentum
+
+
+@dataclass(frozen=True, kw_only=True)
+class WholeWay:
+    """What came out. outputs: by variant and role, one a picture. sparsity: of the kernels chosen for pruning."""
+
+    map_shape: tuple[int, ...]
+    sparsity: float
+    files: dict[str, bytes]
+    outputs: dict[str, dict[str, list[NDArray[np.float32]]]]
+
+    def cosine(self) -> float:
+        """Median cosine of the embeddings of the two files, each less its mean over the pictures."""
+        a, b = (np.stack(self.outputs[v]["embedding"]) for v in ("int8", "float32"))
+        a, b = a - b.mean(axis=0), b - b.mean(axis=0)
+        return float(
+            np.median((a * b).sum(1) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-9))
+        )
+
+    def largest_difference(self) -> float:
+        """Of a probability, between the two files."""
+        a, b = (np.stack(self.outputs[v]["probabilities"]) for v in ("int8", "float32"))
+        return float(np.abs(a - b).max())
+
+
+def whole_way(name: str) -> WholeWay:
+    recipe = a_recipe(name)
+    backbone = find_backbone(name)
+    prepared = as_prepared(smooth_noise(PICTURES, seed=1))
+    keras().utils.set_random_seed(1)
+    model = build_classifier(recipe)
+    settle(model, scaled(prepared.pictures, backbone))
+    before = model(scaled(prepared.pictures[:2], backbone), training=False).numpy()
+    assert np.isfinite(before).all()
+    model, _, rows = finish(prune(recipe, model, prepared))
+    chosen = choose_layers(model)
+    pruned = [row.sparsity for row in rows if row.layer in chosen]
+    files = {"float32": export_float(recipe, model), "int8": export_int8(recipe, model, prepared.pictures)}
+    outputs: dict[str, dict[str, list[NDArray[np.float32]]]] = {}
+    for variant, data in files.items():
+        network = Network(model_entry(recipe, variant), data, side_px=SIDE_PX, classes=2)
+        found = outputs[variant] = {role: [] for role in OUTPUTS}
+        for picture in smooth_noise(8, seed=2):
+            network.run(picture)
+            for role in OUTPUTS:
+                found[role].append(network.output(role))
+    assert outputs["float32"]["probabilities"][0] == pytest.approx(
+        _softmax(model(scaled(smooth_noise(8, seed=2)[:1], backbone), training=False).numpy()[0]), abs=1e-3
+    )
+    return WholeWay(map_shape=tuple(feature_maps(model).shape[1:3]), sparsity=min(pruned), files=files, outputs=outputs)
+
+
+def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    shifted = np.exp(logits - logits.max())
+    return shifted / shifted.sum()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BACKBONES)
+def test_a_network_goes_the_whole_way(name: str) -> None:
+    way = whole_way(name)
+    assert way.sparsity == pytest.approx(SPARSITY, abs=0.02)
+    check_integer_only(a_recipe(name), way.files["int8"])
+    assert len(way.files["int8"]) < 0.4 * len(way.files["float32"])
+    for variant in way.files:
+        shown = way.outputs[variant]["class_activation"][0]
+        assert shown.shape == (*way.map_shape, 2)
+        heat = saliency.enlarge(np.ascontiguousarray(shown[..., 1]), SIDE_PX, SIDE_PX)
+        assert heat.shape == (SIDE_PX, SIDE_PX)
+        assert np.isfinite(heat).all()
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        way = whole_way(name)
+        int8, floating = len(way.files["int8"]), len(way.files["float32"])
+        print(
+            f"| `{name}` | {floating:,} | {int8:,} | yes | {way.cosine():.3f} | {way.largest_difference():.3f} |",
+            flush=True,
+        )
