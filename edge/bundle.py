@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
-from edge.atomic import write_atomically
 from edge.errors import BundleError, EdgeError
 from edge.fields import FieldError, build, plain
+from edge.files import read_ordinary, write_atomically
 from edge.preprocess import Preprocessing
 
 SCHEMA = 1
@@ -185,7 +185,7 @@ def read_bundle(path: Path) -> Bundle:
     if path.is_dir():
         raise BundleError(f"{path} is a folder", remedy="name the .edge file inside it")
     try:
-        data = path.read_bytes()
+        data = read_ordinary(path)
     except FileNotFoundError:
         raise BundleError(f"there is no bundle at {path}", remedy="check the path") from None
     try:

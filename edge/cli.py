@@ -56,6 +56,10 @@ def edge() -> None:
 
 def run(command: Callable[..., Any]) -> int:
     """Run a click command; return the exit status. 0 done, 1 failed (two lines on stderr), 2 misuse."""
+    if sys.stdout is None:
+        # Started with standard output closed: a verdict that nobody can read must not look like one that was given.
+        click.echo("error: standard output is closed\nremedy: send it to a file or a terminal", err=True)
+        return 1
     try:
         status = command(standalone_mode=False)
     except click.ClickException as misuse:
@@ -66,6 +70,13 @@ def run(command: Callable[..., Any]) -> int:
         return 130
     except EdgeError as error:
         click.echo(f"error: {error.message}\nremedy: {error.remedy}", err=True)
+        return 1
+    except ImportError as error:
+        click.echo(
+            f"error: a library cannot be loaded ({error})\n"
+            "remedy: install edge-screen's locked dependencies, and leave it at least 1 GB of memory",
+            err=True,
+        )
         return 1
     except MemoryError:
         click.echo("error: out of memory\nremedy: close other programs, or use smaller pictures", err=True)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from edge.errors import DataError
+from edge.files import read_ordinary
 from edge.manifest import MANIFEST, SPLIT_NAMES, SPLITS, Box, read_manifest
 from edge.preprocess import PICTURE_SUFFIXES
 from edge.walk import walk
@@ -175,7 +176,7 @@ def _read_description(folder: Path) -> tuple[str, bool]:
     if not path.exists():
         return folder.resolve().name, False
     try:
-        described = json.loads(path.read_bytes().decode("utf-8-sig"))
+        described = json.loads(read_ordinary(path).decode("utf-8-sig"))
     except (ValueError, RecursionError, OSError) as error:
         raise DataError(f"{path} cannot be read: {error}", remedy="write it as UTF-8 JSON, or remove it") from None
     if not isinstance(described, dict):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from edge.errors import DataError
+from edge.files import read_ordinary
 
 Box = tuple[int, int, int, int]
 """x, y, width, height in pixels of the upright picture."""
@@ -79,7 +80,7 @@ def _require_all_or_none(column: str, rows: Sequence[Row], values: Sequence[str 
 
 def _read_text(path: Path) -> str:
     try:
-        data = path.read_bytes()
+        data = read_ordinary(path)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}", remedy="check the file and its rights") from None
     try:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edge.errors import DataError
 from edge.progress_bar import progress_bar
 
 if TYPE_CHECKING:
@@ -45,6 +46,10 @@ def check(folder: Path, group_pattern: str | None, seed: int, json: bool) -> int
 
         report = finish(check_dataset(dataset, seed=seed), draw)
     click.echo(json_format.dumps(report.to_json(), indent=2) if json else render_text(report))
+    if not report.grey + report.colour:
+        raise DataError(
+            "no picture of the data set can be read", remedy="see the reasons above; copy the pictures again"
+        )
     return 1 if report.leaks else 0
 
 

@@ -20,6 +20,7 @@ from edge.errors import EdgeError, GateError
 from edge.fields import plain
 from edge.split import assign_splits
 from edge_convert import export, network
+from edge_convert.backbones import find_backbone
 from edge_convert.data.check import check_dataset, raise_on_leak
 from edge_convert.data.repair import drop_leaks
 from edge_convert.finetune import Epoch, finetune
@@ -83,6 +84,11 @@ def convert(
     """
     if start is not None and start not in STAGES:
         raise EdgeError(f"there is no stage {start!r}", remedy=f"use one of {', '.join(STAGES)}")
+    if out.resolve().is_relative_to(data.resolve()):
+        raise EdgeError(
+            f"the build's folder {out} lies inside the data set", remedy="name a folder elsewhere with --out"
+        )
+    _check_early(recipe)
     with RunFolder.opened(out) as folder:
         build = _Builder(recipe, folder, start)
         yield from build.data(read_dataset(data, group_pattern=group_pattern), leaks)
@@ -95,10 +101,20 @@ def convert(
         verification = build.verification
     if not verification.passed:
         raise GateError(
-            f"the int8 model misses a gate, so no bundle was made\n{gate_table(verification.gates)}",
+            "the int8 model misses a gate, so no bundle was made and none is left in the build's folder\n"
+            f"{gate_table(verification.gates)}",
             remedy=f"look at {report}; train longer, prune less, add pictures, or change the gate in the recipe",
         )
     return Build(bundle=bundle, report=report, verification=verification)
+
+
+def _check_early(recipe: Recipe) -> None:
+    """Raise RecipeError for what the later stages would only find after every picture has been read."""
+    backbone = find_backbone(recipe.network.backbone)
+    backbone.check(recipe.network.side_px, recipe.network.width, recipe.network.weights)
+    if recipe.train.epochs and recipe.train.unfrozen_blocks:
+        backbone.first_unfrozen(recipe.train.unfrozen_blocks)
+    export.calibration_source(recipe)
 
 
 class _Builder:

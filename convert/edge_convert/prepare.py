@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ class Prepared:
     targets: NDArray[np.int64] = field(repr=False)
     unreadable: tuple[tuple[str, str], ...]
     dropped: tuple[str, ...] = ()
+    group_pattern: str | None = None
 
     def rows(self, split: str) -> NDArray[np.int64]:
         """Indices of a split's pictures, ascending."""
@@ -63,6 +65,7 @@ class Prepared:
             "fingerprint": self.fingerprint,
             "counts": counts,
             "has_groups": self.has_groups,
+            "group_pattern": self.group_pattern,
             "groups": len({sample.group for sample in self.samples}),
             "unreadable": len(self.unreadable),
             "dropped_leaks": len(self.dropped),
@@ -78,6 +81,9 @@ def prepare(recipe: Recipe, dataset: Dataset, fingerprint: str, dropped: tuple[s
     side = recipe.network.side_px
     count = len(dataset.samples)
     pictures = np.lib.format.open_memmap(folder / PICTURES, mode="w+", dtype=np.uint8, shape=(count, side, side, 3))
+    with (folder / PICTURES).open("r+b") as file:
+        # Claim the space now: a mapped file that finds the disk full later kills the process.
+        os.posix_fallocate(file.fileno(), 0, file.seek(0, os.SEEK_END))
     kept: list[Sample] = []
     unreadable: list[tuple[str, str]] = []
     for done, sample in enumerate(dataset.samples, start=1):
@@ -95,6 +101,7 @@ def prepare(recipe: Recipe, dataset: Dataset, fingerprint: str, dropped: tuple[s
         "name": dataset.name,
         "synthetic": dataset.synthetic,
         "has_groups": dataset.has_groups,
+        "group_pattern": dataset.group_pattern,
         "fingerprint": fingerprint,
         "folder": str(dataset.folder.resolve()),
         "classes": recipe.classes,
@@ -124,6 +131,7 @@ def load_prepared(folder: Path) -> Prepared:
         name=fields["name"],
         synthetic=fields["synthetic"],
         has_groups=fields["has_groups"],
+        group_pattern=fields["group_pattern"],
         fingerprint=fields["fingerprint"],
         classes=classes,
         pictures=np.load(folder / PICTURES, mmap_mode="r")[: len(samples)],

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from edge.errors import EdgeError, RecipeError
 from edge.fields import FieldError, build
+from edge.files import read_ordinary
 from edge.preprocess import Fit, Preprocessing, WideRange
 
 if sys.version_info >= (3, 11):
@@ -166,7 +167,7 @@ def read_recipe(path: Path, *, changes: tuple[str, ...] = ()) -> Recipe:
     if path.is_dir():
         raise RecipeError(f"{path} is a folder", remedy="name a recipe file, for example convert/recipes/demo.toml")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_ordinary(path).decode("utf-8")
     except FileNotFoundError:
         raise RecipeError(f"there is no recipe at {path}", remedy="check the path; see convert/recipes/") from None
     except UnicodeDecodeError:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,14 +51,13 @@ def screen(
     from edge_runtime.pipeline import Screener
 
     if overlay_folder is not None:
-        overlay_folder.mkdir(parents=True, exist_ok=True)
+        _make_overlay_folder(overlay_folder, pictures)
     screener = Screener.open(bundle, variant=variant, threads=threads)
     _warn(screener)
     done = failed = 0
     found = expand(pictures)
-    if found.passed_over():
-        click.echo(found.passed_over(), err=True)
-    for number, path in enumerate(found):
+    _tell(found.passed_over())
+    for path in found:
         done += 1
         try:
             screening = screener.screen_file(path, explain=overlay_folder is not None)
@@ -67,11 +68,11 @@ def screen(
             continue
         _print_verdict(screening, as_json)
         if overlay_folder is not None:
-            failed += not _write_overlay(screener, screening, overlay_folder, number)
+            failed += not _write_overlay(screener, screening, overlay_folder)
     if not done:
         raise PictureError("there is no picture in what was named", remedy="name JPEG, PNG, BMP or TIFF files")
     if failed:
-        click.echo(f"{failed} of {done} pictures could not be screened or shown", err=True)
+        _tell(f"{failed} of {done} pictures could not be screened or shown")
     return 1 if failed or not found.complete else 0
 
 
@@ -79,6 +80,7 @@ def screen(
 @click.argument("bundle", type=FILE)
 @click.option("--data", "folder", type=FILE, required=True, help="Labelled pictures: manifest.csv or a folder a class.")
 @click.option("--split", help="Only this split: train, val or test.")
+@click.option("--group-pattern", metavar="RE", help="Finds the patient in each name. Default: as in the build.")
 @click.option("--rename", multiple=True, metavar="THEIRS=OURS", help="A label of the data set as the bundle calls it.")
 @click.option("--json", "as_json", is_flag=True, help="The measures as one JSON object.")
 @variant_option
@@ -87,6 +89,7 @@ def evaluate(
     bundle: Path,
     folder: Path,
     split: str | None,
+    group_pattern: str | None,
     rename: tuple[str, ...],
     as_json: bool,
     variant: str,
@@ -104,9 +107,11 @@ def evaluate(
     manifest = screener.manifest
     if split and not dataset.has_splits:
         # The very splits of the build, where this is the set it was built from.
+        pattern = group_pattern or _pattern_of_build(dataset.folder, manifest.data)
+        dataset = read_dataset(folder, group_pattern=pattern) if pattern else dataset
         dataset = assign_splits(dataset, seed=int(manifest.recipe.get("seed", 0)))
     if split in (None, "train") and dataset.fingerprint() == manifest.data.get("fingerprint"):
-        click.echo("these pictures trained the model: what follows flatters it; see --split test", err=True)
+        _tell("these pictures trained the model: what follows flatters it; see --split test")
     samples = dataset.of_split(split) if split else dataset.samples
     if not samples:
         raise DataError(f"the data set has no picture in split {split!r}", remedy="name another split, or none")
@@ -177,45 +182,88 @@ def _self_test(bundle: Bundle) -> int:
 
 def _warn(screener: Screener) -> None:
     if screener.manifest.synthetic:
-        click.echo(f"{screener.manifest.name} was trained on SYNTHETIC pictures: not for patients", err=True)
+        _tell(f"{screener.manifest.name} was trained on SYNTHETIC pictures: not for patients")
     if screener.variant != "int8":
-        click.echo(f"the threshold was fitted on the int8 model, not on {screener.variant}", err=True)
+        _tell(f"the threshold was fitted on the int8 model, not on {screener.variant}")
+
+
+def _tell(text: str) -> None:
+    """Talk on stderr. Nobody listening there is no reason to lose a verdict."""
+    with suppress(OSError):
+        if text:
+            click.echo(text, err=True)
 
 
 def _print_verdict(screening: Screening, as_json: bool) -> None:
+    from edge.dataset import printable
+
     verdict = screening.verdict
     if as_json:
         click.echo(json.dumps(verdict.to_json()))
     else:
-        name = click.format_filename(verdict.picture)
-        click.echo(f"{verdict.decision:<6} {verdict.probability:.3f}  {verdict.latency_ms.total:7.1f} ms  {name}")
+        mark = "  SYNTHETIC" if verdict.synthetic else ""
+        name = printable(verdict.picture)
+        click.echo(f"{verdict.decision:<6} {verdict.probability:.3f}  {verdict.latency_ms.total:7.1f} ms  {name}{mark}")
 
 
 def _print_failure(failure: Any, as_json: bool) -> None:
+    from edge.dataset import printable
+
     if as_json:
         click.echo(json.dumps(failure.to_json()))
     else:
-        name = click.format_filename(failure.picture)
+        name = printable(failure.picture)
         click.echo(f"error  -----  {'':>10}  {name}: {failure.error}; {failure.remedy}")
 
 
-def _write_overlay(screener: Screener, screening: Screening, folder: Path, number: int) -> bool:
+def _make_overlay_folder(folder: Path, pictures: tuple[Path, ...]) -> None:
+    """Make the folder for heat maps. Raises EdgeError inside a folder of pictures: they would be screened next time."""
+    for named in pictures:
+        if named.is_dir() and folder.resolve().is_relative_to(named.resolve()):
+            raise EdgeError(
+                f"the heat maps would lie among the pictures of {named}",
+                remedy="name a folder elsewhere with --overlay",
+            )
+    if folder.exists() and not folder.is_dir():
+        raise EdgeError(f"{folder} is a file", remedy="name a folder with --overlay")
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _write_overlay(screener: Screener, screening: Screening, folder: Path) -> bool:
     """Write the heat map's picture; a failure is a line on stderr, since the verdict stands without it."""
     import cv2
 
-    # The number keeps apart pictures of the same name from different folders; a file name has 255 bytes at most.
+    from edge.dataset import printable
+    from edge.files import write_atomically
+
+    # The digest keeps apart pictures of the same name from different folders; a file name has 255 bytes at most.
+    picture = os.fsencode(screening.verdict.picture)
     stem = os.fsencode(Path(screening.verdict.picture).stem)[:200].decode("utf-8", "ignore")
-    target = folder / f"{number:05d}_{stem}.png"
+    target = folder / f"{stem}-{hashlib.sha256(picture).hexdigest()[:8]}.png"
     try:
         shown = screener.overlay(screening)
         if shown is None:
             raise EdgeError("this bundle's model gives no saliency map", remedy="screen without --overlay")
-        target.write_bytes(cv2.imencode(".png", cv2.cvtColor(shown, cv2.COLOR_RGB2BGR))[1].tobytes())
+        write_atomically(target, cv2.imencode(".png", cv2.cvtColor(shown, cv2.COLOR_RGB2BGR))[1].tobytes())
     except (OSError, cv2.error) as error:
         reason = error.strerror if isinstance(error, OSError) else "OpenCV refuses its size"
-        click.echo(f"no heat map for {click.format_filename(screening.verdict.picture)}: {reason}", err=True)
+        _tell(f"no heat map for {printable(screening.verdict.picture)}: {reason}; check {folder} and screen it again")
         return False
     return True
+
+
+def _pattern_of_build(folder: Path, data: dict[str, Any]) -> str | None:
+    """The group pattern that the bundle was built with, where it was built from this very data set."""
+    from edge.dataset import read_dataset
+
+    pattern = data.get("group_pattern")
+    if not isinstance(pattern, str):
+        return None
+    try:
+        grouped = read_dataset(folder, group_pattern=pattern)
+    except DataError:
+        return None
+    return pattern if grouped.fingerprint() == data.get("fingerprint") else None
 
 
 def _rename(samples: Any, pairs: tuple[str, ...], labels: tuple[str, ...]) -> Any:
@@ -225,6 +273,14 @@ def _rename(samples: Any, pairs: tuple[str, ...], labels: tuple[str, ...]) -> An
     if any("=" not in pair for pair in pairs):
         raise click.BadParameter("use THEIRS=OURS", param_hint="--rename")
     names = dict(pair.split("=", 1) for pair in pairs)
+    theirs = {sample.label for sample in samples}
+    for old, new in names.items():
+        if old not in theirs or new not in labels:
+            raise DataError(
+                f"--rename {old}={new}: the data set has {', '.join(sorted(theirs))}; "
+                f"the bundle has {', '.join(labels)}",
+                remedy="write a label of the data set, then one of the bundle",
+            )
     renamed = tuple(replace(sample, label=names.get(sample.label, sample.label)) for sample in samples)
     unknown = sorted({sample.label for sample in renamed} - set(labels))
     if unknown:

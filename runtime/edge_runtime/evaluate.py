@@ -110,6 +110,8 @@ def measure(
     found = [result for result in results if isinstance(result, Prediction)]
     scores = np.array([p.probability for p in found], np.float64)
     truth = np.array([p.label in positive for p in found], np.bool_)
+    if not found:
+        raise DataError("none of the pictures can be read", remedy="run `edge data check DIR` for the reasons")
     if not truth.any() or truth.all():
         raise DataError(
             "the readable pictures are all positive or all negative, so nothing can be measured",

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edge.bundle import Bundle, read_bundle
 from edge.errors import InterpreterError, PictureError
+from edge.files import read_ordinary
 from edge.preprocess import Placement
 from edge.record import BundleId, Latency, Verdict
 from edge_runtime import saliency
@@ -57,7 +58,7 @@ class Screener:
         """Screen a picture file. Raises PictureError."""
         start = time.perf_counter()
         try:
-            data = path.read_bytes()
+            data = read_ordinary(path)
         except FileNotFoundError:
             raise PictureError("there is no such file", remedy="check the path") from None
         except IsADirectoryError:

@@ -242,6 +242,12 @@ def test_patients_named_in_the_file_names_stay_in_one_split(copied: TinyBuild, t
         assert prepared.summary()["has_groups"] == known
 
 
+def test_a_build_inside_its_data_set_is_refused(copied: TinyBuild) -> None:
+    done = edge("convert", copied.recipe, "--data", copied.data, "--out", copied.data / "out")
+    assert done.returncode == 1
+    assert "lies inside the data set" in done.stderr
+
+
 def test_gates_bound_from_both_sides() -> None:
     gates = (
         Gate(name="AUC", measured=0.9, limit=0.95, at_most=False),

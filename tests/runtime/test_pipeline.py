@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 import os
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -276,23 +278,64 @@ def test_screen_prints_a_json_line_for_each_picture(tiny_build: TinyBuild, tmp_p
 
 def test_a_heat_map_that_cannot_be_written_costs_no_verdict(tiny_build: TinyBuild, tmp_path: Path) -> None:
     good = sorted((tiny_build.data / "images").glob("*.jpg"))[:2]
-    (tmp_path / "out" / f"00000_{good[0].stem}.png").mkdir(parents=True)
+    first, second = (
+        tmp_path / "out" / f"{path.stem}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}.png" for path in good
+    )
+    first.mkdir(parents=True)
     done = edge("screen", tiny_build.bundle, *good, "--overlay", tmp_path / "out")
     assert done.returncode == 1
     assert len(done.stdout.splitlines()) == 2
     assert "no heat map for" in done.stderr
-    assert (tmp_path / "out" / f"00001_{good[1].stem}.png").exists()
+    assert second.is_file()
+
+
+def test_heat_maps_are_not_written_among_the_pictures(tiny_build: TinyBuild, tmp_path: Path) -> None:
+    done = edge("screen", tiny_build.bundle, tmp_path, "--overlay", tmp_path / "maps")
+    assert done.returncode == 1
+    assert "among the pictures" in done.stderr
+    assert not (tmp_path / "maps").exists()
+
+
+def test_a_pipe_or_a_device_is_a_sentence_and_not_a_wait(tiny_build: TinyBuild, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.jpg")
+    picture = sorted((tiny_build.data / "images").glob("*.jpg"))[0]
+    words = ["screen", tiny_build.bundle, tmp_path / "a.jpg", "/dev/zero", picture]
+    done = subprocess.run([*EDGE, *map(str, words)], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    first, second, third = done.stdout.splitlines()
+    assert "a pipe or device, not a file" in first
+    assert "a pipe or device, not a file" in second
+    assert third.startswith(("refer", "clear"))
+    assert "a pipe or device" in edge("screen", "/dev/zero", picture).stderr
+
+
+def test_a_name_cannot_forge_a_line(tiny_build: TinyBuild, tmp_path: Path) -> None:
+    source = sorted((tiny_build.data / "images").glob("*.jpg"))[0]
+    (tmp_path / "a\nclear  0.001.jpg").write_bytes(source.read_bytes())
+    assert len(edge("screen", tiny_build.bundle, tmp_path).stdout.splitlines()) == 1
+
+
+def test_a_verdict_is_not_lost_with_the_error_stream_nor_given_to_nobody(tiny_build: TinyBuild) -> None:
+    picture = sorted((tiny_build.data / "images").glob("*.jpg"))[0]
+    words = f'"{sys.executable}" -c "from edge.cli import main; main()" screen "{tiny_build.bundle}" "{picture}"'
+    deaf = subprocess.run(f"{words} --json 2>/dev/full", shell=True, capture_output=True, text=True, check=False)
+    assert json.loads(deaf.stdout)["decision"] in ("refer", "clear")
+    mute = subprocess.run(f"{words} >&-", shell=True, capture_output=True, text=True, check=False)
+    assert mute.returncode == 1
+    assert "standard output is closed" in mute.stderr
 
 
 def test_a_very_long_or_odd_file_name_is_screened_and_shown(tiny_build: TinyBuild, tmp_path: Path) -> None:
     source = sorted((tiny_build.data / "images").glob("*.jpg"))[0]
     names = ["x" * 250 + ".jpg", "größe ☃ 1.jpg", "a\nb.jpg"]
+    folder = tmp_path / "in"
+    folder.mkdir()
     for name in names:
-        (tmp_path / name).write_bytes(source.read_bytes())
-    odd = os.fsencode(tmp_path) + b"/\xff\xfe.jpg"
+        (folder / name).write_bytes(source.read_bytes())
+    odd = os.fsencode(folder) + b"/\xff\xfe.jpg"
     Path(os.fsdecode(odd)).write_bytes(source.read_bytes())
     done = subprocess.run(
-        [*EDGE, "screen", tiny_build.bundle, tmp_path, "--overlay", tmp_path / "out", "--json"],
+        [*EDGE, "screen", tiny_build.bundle, folder, "--overlay", tmp_path / "out", "--json"],
         capture_output=True,
         check=False,
         env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
@@ -348,6 +391,7 @@ def test_evaluate_asks_which_label_is_which(tiny_build: TinyBuild, tmp_path: Pat
     assert done.returncode == 1
     assert "--rename sick=" in done.stderr
     named = ["--rename", "sick=parasite", "--rename", "well=no_parasite"]
+    assert "--rename sick=ill" in edge("evaluate", tiny_build.bundle, "--data", tmp_path, "--rename", "sick=ill").stderr
     assert edge("evaluate", tiny_build.bundle, "--data", tmp_path, *named).returncode == 0
 
 

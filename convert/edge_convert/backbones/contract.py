@@ -50,6 +50,11 @@ class Backbone:
 
     def build(self, side_px: int, width: float, weights: str) -> Any:
         """The network as `make` gives it. Raises RecipeError for a side, width or weights that it does not have."""
+        self.check(side_px, width, weights)
+        return self.make(side_px, width, weights)
+
+    def check(self, side_px: int, width: float, weights: str) -> None:
+        """Raise RecipeError for a side, width or weights that this network does not have, before anything is built."""
         if side_px < self.min_side_px:
             raise RecipeError(
                 f"network.side_px is {side_px}; {self.title} needs at least {self.min_side_px}",
@@ -61,7 +66,6 @@ class Backbone:
                 remedy=f"use network.width = {_either(self.widths)}, or one of the MobileNets",
             )
         self._check_weights(width, weights)
-        return self.make(side_px, width, weights)
 
     def first_unfrozen(self, blocks: int) -> str:
         """The layer from which the last `blocks` blocks begin."""
@@ -73,6 +77,8 @@ class Backbone:
         return self.block_starts[-blocks]
 
     def _check_weights(self, width: float, weights: str) -> None:
+        if weights not in WEIGHT_SOURCES:
+            weight_file(weights)
         if weights not in ("imagenet", "package"):
             return
         if weights not in self.sources:

@@ -9,7 +9,7 @@ from typing import Any
 
 import jinja2
 
-from edge.atomic import write_atomically
+from edge.files import write_atomically
 from edge_convert.card import LIMITS
 from edge_convert.pack import versions
 from edge_convert.prune import total_sparsity

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.atomic import write_atomically
+from edge.files import write_atomically
 
 
 def test_a_file_is_written_over_another(tmp_path: Path) -> None:

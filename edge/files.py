@@ -1,9 +1,11 @@
-"""Files that are whole or not there: a reader never sees half of one, whatever happens to the writer."""
+"""Files read and written safely: never half of one, and never a pipe or a device that does not end."""
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import stat
 from pathlib import Path
 
 
@@ -23,3 +25,16 @@ def write_atomically(path: Path, data: bytes) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def read_ordinary(path: Path) -> bytes:
+    """All of a file's bytes. Raises OSError, also for a pipe or a device: those may never end."""
+    # Without O_NONBLOCK, opening a pipe waits for somebody to write into it.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(descriptor, "rb") as stream:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "a pipe or device, not a file", str(path))
+        return stream.read()
