@@ -37,7 +37,7 @@ def _deviation(model: Any, weights: str) -> NDArray[np.float64]:
     """By what the network divides pixels from 0 to 1, each colour by its own.
 
     Its Normalization divides by the root of the `variance` in the file. Keras found that file to hold deviations there
-    (TensorFlow issue 49930), and divides by the root of the deviation once more where it loads the published weights.
+    (TensorFlow bug 49930), and divides by the root of the deviation once more where it loads the published weights.
     """
     layer = next(layer for layer in model.layers if type(layer).__name__ == "Normalization")
     mean, variance = (np.asarray(part, np.float64).ravel() for part in layer.get_weights()[:2])
