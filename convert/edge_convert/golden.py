@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from dataclasses import dataclass
 
@@ -53,8 +52,7 @@ def make_golden(draft: Bundle, prepared: Prepared, predictions: tuple[Prediction
             ranges.setdefault(role, []).append(float(np.ptp(output)))
     for name, data in drawn_pictures(draft.manifest.preprocessing.side_px).items():
         parts[f"golden/{name}"] = data
-        tensor = _tensor(draft.manifest.preprocessing, data)
-        sha256 = hashlib.sha256(tensor.tobytes()).hexdigest()
+        sha256, _ = golden_outputs(screener, data)
         golden.append(Golden(picture=f"golden/{name}", input_sha256=sha256, outputs=None))
     tolerances = {
         role: PROBABILITY_TOLERANCE if role == "probabilities" else RELATIVE_TOLERANCE * max(spans)
@@ -72,7 +70,7 @@ def drawn_pictures(side_px: int) -> dict[str, bytes]:
     large, small = 3 * side_px + 7, max(side_px // 2 + 3, 24)
     return {
         "wide.png": _png(_drawn(side_px + 5, large, 3)),
-        "tall.jpg": cv2.imencode(".jpg", _drawn(large, side_px - 3, 3).astype(np.uint8))[1].tobytes(),
+        "tall.jpg": cv2.imencode(".jpg", _drawn(large, side_px - 3, 3))[1].tobytes(),
         "small.png": _png(_drawn(small, small + 9, 3)),
         "grey16.png": _png(_drawn(side_px + 31, side_px + 2, 1).astype(np.uint16) * 199 + 3000),
     }
@@ -86,10 +84,6 @@ def _drawn(height: int, width: int, channels: int) -> NDArray[np.uint8]:
 
 def _png(picture: NDArray[np.uint8] | NDArray[np.uint16]) -> bytes:
     return cv2.imencode(".png", picture)[1].tobytes()
-
-
-def _tensor(preprocessing: Preprocessing, data: bytes) -> NDArray[np.uint8]:
-    return preprocessing.to_input(preprocessing.decode(data))
 
 
 def _without_metadata(preprocessing: Preprocessing, data: bytes) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from edge_convert.prepare import Prepared
 from edge_convert.progress import Progress, Steps
 from edge_convert.recipe import Recipe
 from edge_runtime import saliency
-from edge_runtime.evaluate import Evaluation, Prediction, measure, predict
+from edge_runtime.evaluate import Evaluation, Prediction, measure, positive_scores, predict
 from edge_runtime.metrics import fit_threshold
 from edge_runtime.pipeline import Screener
 
@@ -193,16 +192,6 @@ def _predictions(found: list[Prediction | Failure]) -> tuple[Prediction, ...]:
             remedy="put them back, or build with --from data",
         )
     return tuple(result for result in found if isinstance(result, Prediction))
-
-
-def positive_scores(
-    predictions: Sequence[Prediction], positive: tuple[str, ...]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Probability of the finding and whether it is there, each (pictures,)."""
-    return (
-        np.array([p.probability for p in predictions], np.float64),
-        np.array([p.label in positive for p in predictions], np.bool_),
-    )
 
 
 def _agree(

@@ -98,6 +98,16 @@ def predict(screener: Screener, samples: Iterable[Sample]) -> Iterator[Predictio
         )
 
 
+def positive_scores(
+    predictions: Sequence[Prediction], positive: tuple[str, ...]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Probability of the finding and whether it is there, each (pictures,)."""
+    return (
+        np.array([p.probability for p in predictions], np.float64),
+        np.array([p.label in positive for p in predictions], np.bool_),
+    )
+
+
 def measure(
     results: Sequence[Prediction | Failure],
     *,
@@ -108,8 +118,7 @@ def measure(
 ) -> Evaluation:
     """The measures of a set of predictions. Raises DataError where a class that they need is absent."""
     found = [result for result in results if isinstance(result, Prediction)]
-    scores = np.array([p.probability for p in found], np.float64)
-    truth = np.array([p.label in positive for p in found], np.bool_)
+    scores, truth = positive_scores(found, positive)
     if not found:
         raise DataError("none of the pictures can be read", remedy="run `edge data check DIR` for the reasons")
     if not truth.any() or truth.all():

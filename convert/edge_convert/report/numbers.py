@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_convert.verify import positive_scores
-from edge_runtime.evaluate import Prediction
+from edge_runtime.evaluate import Prediction, positive_scores
 from edge_runtime.metrics import (
     FEWEST_GROUPS,
     Interval,
