@@ -1,8 +1,8 @@
-"""Splits for a data set that has none: by group, stratified by label, the same on every machine.
+"""Splits and folds: by group, stratified by label, the same on every machine.
 
 In the contract and not on the workstation, because a device that evaluates a bundle must find the same
 test pictures from the same seed. scikit-learn's StratifiedGroupKFold is not used: it lives only on the
-workstation, makes folds of equal size, and does not promise every class in every fold.
+workstation, and does not promise every class in every fold.
 """
 
 from __future__ import annotations
@@ -53,22 +53,61 @@ def assign_splits(dataset: Dataset, *, seed: int, fractions: tuple[float, float,
     if dataset.has_splits:
         return dataset
     names = _splits_in_use(fractions)
-    groups = _count_by_group(dataset)
-    _require_enough_groups(dataset, groups, names)
-    goal = _Goal(
-        fractions=tuple(f for f in fractions if f > 0),
-        totals=tuple(sum(column) for column in zip(*groups.values(), strict=True)),
+    placed = _share_out(
+        dataset,
+        tuple(f for f in fractions if f > 0),
+        salt=f"{seed}",
+        parts=names,
+        wanted=", ".join(names),
+        remedy="write the split column of manifest.csv yourself",
     )
+    samples = tuple(replace(s, split=names[placed[s.group]]) for s in dataset.samples)
+    return replace(dataset, samples=samples, has_splits=True)
+
+
+def assign_folds(dataset: Dataset, *, folds: int, seed: int = 0) -> tuple[int, ...]:
+    """A fold for every sample, in the order of `dataset.samples`: 1 to `folds`, 0 for those of the test split.
+
+    Samples of one group get the same fold, and the classes are shared out as evenly as the groups allow. The train and
+    val splits, where there are any, are folded together; the test split is kept out, to be measured on once. The
+    result depends on the seed, the groups and the labels only, as with `assign_splits`. Raises DataError where a class
+    has fewer groups than there are folds, or a group is in the test split and outside of it.
+    """
+    if folds < 2:
+        raise DataError(f"{folds} folds leave nothing to compare", remedy="use 2 or more; 5 is usual")
+    inside = tuple(s for s in dataset.samples if s.split != "test")
+    straddling = {s.group for s in inside} & {s.group for s in dataset.samples if s.split == "test"}
+    if straddling:
+        raise DataError(
+            f"group {min(straddling)} is in the test split and outside of it",
+            remedy="move each group to one split; `edge data check` lists them",
+        )
+    placed = _share_out(
+        replace(dataset, samples=inside),
+        (1 / folds,) * folds,
+        salt=f"folds:{folds}:{seed}",
+        parts=[f"fold {k}" for k in range(1, folds + 1)],
+        wanted=f"{folds} folds",
+        remedy="use fewer folds",
+    )
+    return tuple(0 if s.split == "test" else placed[s.group] + 1 for s in dataset.samples)
+
+
+def _share_out(
+    dataset: Dataset, fractions: tuple[float, ...], *, salt: str, parts: Sequence[str], wanted: str, remedy: str
+) -> dict[str, int]:
+    """The part of each group, so that every class is in every part. wanted, remedy: for the errors' sentences."""
+    groups = _count_by_group(dataset)
+    _require_enough_groups(dataset, groups, len(fractions), wanted, remedy)
+    goal = _Goal(fractions=fractions, totals=tuple(sum(column) for column in zip(*groups.values(), strict=True)))
     for attempt in range(ATTEMPTS):
-        placed = _repair(_place(_order(groups, f"{seed}:{attempt}"), groups, goal), groups, goal)
+        placed = _repair(_place(_order(groups, f"{salt}:{attempt}"), groups, goal), groups, goal)
         if not _missing(_held(placed, groups, goal)):
-            samples = tuple(replace(s, split=names[placed[s.group]]) for s in dataset.samples)
-            return replace(dataset, samples=samples, has_splits=True)
-    lacking = _missing(_held(placed, groups, goal))
-    split, index = lacking[0]
+            return placed
+    part, index = _missing(_held(placed, groups, goal))[0]
     raise DataError(
-        f"no split by group puts every class into {', '.join(names)}: {names[split]} lacks {dataset.classes[index]!r}",
-        remedy="add groups of that class, or write the split column of manifest.csv yourself",
+        f"no split by group puts every class into {wanted}: {parts[part]} lacks {dataset.classes[index]!r}",
+        remedy=f"add groups of that class, or {remedy}",
     )
 
 
@@ -89,14 +128,16 @@ def _count_by_group(dataset: Dataset) -> dict[str, Counts]:
     return {group: tuple(table[group]) for group in sorted(table)}
 
 
-def _require_enough_groups(dataset: Dataset, groups: Mapping[str, Counts], names: Sequence[str]) -> None:
+def _require_enough_groups(
+    dataset: Dataset, groups: Mapping[str, Counts], parts: int, wanted: str, remedy: str
+) -> None:
     unit = "group" if dataset.has_groups else "picture"
     for i, label in enumerate(dataset.classes):
         having = sum(1 for counts in groups.values() if counts[i])
-        if having < len(names):
+        if having < parts:
             raise DataError(
-                f"class {label!r} has {having} {unit}{'s' if having > 1 else ''}, but {', '.join(names)} need one each",
-                remedy=f"add {unit}s of that class, or write the split column of manifest.csv yourself",
+                f"class {label!r} has {having} {unit}{'' if having == 1 else 's'}, but {wanted} need one each",
+                remedy=f"add {unit}s of that class, or {remedy}",
             )
 
 

@@ -1,4 +1,4 @@
-"""Splits by group: nothing straddles, every class is everywhere, the same on every machine."""
+"""Splits and folds by group: nothing straddles, every class is everywhere, the same on every machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from edge.dataset import SPLITS, Dataset, Sample
 from edge.errors import DataError
-from edge.split import assign_splits
+from edge.split import assign_folds, assign_splits
 
 
 def dataset_of(groups: list[Counter[str]], *, has_groups: bool = True) -> Dataset:
@@ -129,3 +129,64 @@ def test_fractions_that_do_not_add_up_are_refused(fractions: tuple[float, float,
 def test_a_data_set_with_splits_keeps_them() -> None:
     done = assign_splits(dataset_of(PLAIN), seed=0)
     assert assign_splits(done, seed=1) is done
+
+
+FIVE = [Counter({label: 1}) for label in "abc" for _ in range(5)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(groups=MIXED, seed=st.integers(0, 2**32))
+def test_a_group_is_in_one_fold_and_every_fold_has_every_class(groups: list[Counter[str]], seed: int) -> None:
+    dataset = dataset_of(FIVE + groups)
+    folds = assign_folds(dataset, folds=5, seed=seed)
+    of_group: dict[str, set[int]] = {}
+    for sample, fold in zip(dataset.samples, folds, strict=True):
+        of_group.setdefault(sample.group, set()).add(fold)
+    assert all(len(found) == 1 for found in of_group.values())
+    held = Counter((sample.label, fold) for sample, fold in zip(dataset.samples, folds, strict=True))
+    assert set(held) == {(label, fold) for label in "abc" for fold in range(1, 6)}
+    backwards = replace(dataset, samples=dataset.samples[::-1])
+    assert assign_folds(backwards, folds=5, seed=seed) == folds[::-1]
+
+
+def test_the_folds_of_a_class_differ_by_no_more_than_its_largest_group() -> None:
+    groups = [Counter({"ab"[i % 3 == 0]: 1 + i % 7}) for i in range(60)]
+    dataset = dataset_of(groups)
+    held = Counter(
+        (s.label, fold) for s, fold in zip(dataset.samples, assign_folds(dataset, folds=4, seed=1), strict=True)
+    )
+    for label in "ab":
+        sizes = [held[label, fold] for fold in range(1, 5)]
+        assert max(sizes) - min(sizes) <= 7
+
+
+def test_the_test_split_is_kept_out_of_the_folds() -> None:
+    dataset = assign_splits(dataset_of([Counter({"ab"[i % 2]: 2}) for i in range(40)]), seed=0)
+    folds = assign_folds(dataset, folds=3, seed=0)
+    assert {fold for s, fold in zip(dataset.samples, folds, strict=True) if s.split == "test"} == {0}
+    assert {fold for s, fold in zip(dataset.samples, folds, strict=True) if s.split != "test"} == {1, 2, 3}
+
+
+FOLDS_OF_7 = (3, 1, 2, 1, 1, 2, 1, 3, 3, 3, 2, 2)
+
+
+def test_the_folds_of_a_seed_are_the_same_in_every_version() -> None:
+    dataset = dataset_of([Counter({"ab"[i % 2]: 1}) for i in range(12)])
+    assert assign_folds(dataset, folds=3, seed=7) == FOLDS_OF_7
+    assert assign_folds(dataset, folds=3, seed=8) != FOLDS_OF_7
+
+
+def test_more_folds_than_groups_of_a_class_are_refused() -> None:
+    dataset = dataset_of([Counter(b=1)] * 9 + [Counter(a=4)] * 2)
+    with pytest.raises(DataError, match="class 'a' has 2 groups, but 3 folds need one each") as refused:
+        assign_folds(dataset, folds=3)
+    assert refused.value.remedy == "add groups of that class, or use fewer folds"
+    with pytest.raises(DataError, match="1 folds leave nothing to compare"):
+        assign_folds(dataset, folds=1)
+
+
+def test_a_group_that_is_partly_in_the_test_split_is_refused() -> None:
+    dataset = dataset_of([Counter({"ab"[i % 2]: 2}) for i in range(8)])
+    samples = tuple(replace(s, split="test" if i == 0 else "train") for i, s in enumerate(dataset.samples))
+    with pytest.raises(DataError, match="group g0000 is in the test split and outside of it"):
+        assign_folds(replace(dataset, samples=samples, has_splits=True), folds=2)
