@@ -6,7 +6,6 @@ understood is refused with the line or the name it stands in.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -16,6 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from edge.errors import DataError
 from edge.files import read_ordinary
+from edge.identity import Identity, identify
 from edge.manifest import MANIFEST, SPLIT_NAMES, SPLITS, Box, read_manifest
 from edge.preprocess import PICTURE_SUFFIXES
 from edge.walk import walk
@@ -86,23 +86,15 @@ class Dataset:
         return table
 
     def fingerprint(self) -> str:
-        """What these pictures, labels, groups, splits and boxes are, as 64 hexadecimal digits.
+        """What these pictures, labels, groups, splits and boxes are, as 64 hexadecimal digits. Reads every file."""
+        return self.identity().fingerprint
 
-        SHA-256 over one line a sample, by name: the JSON list [name, label, group, split, boxes, SHA-256
-        of the file]. The folder's place and the order of the rows do not matter. Reads every file.
+    def identity(self) -> Identity:
+        """The fingerprint, and one of each thing by itself. Reads every file; raises DataError where one cannot be.
+
+        The folder's place and the order of the rows do not matter.
         """
-        whole = hashlib.sha256()
-        for sample in sorted(self.samples, key=lambda s: s.name):
-            record = [
-                sample.name,
-                sample.label,
-                sample.group,
-                sample.split,
-                sample.boxes,
-                _digest(sample.path),
-            ]
-            whole.update(json.dumps(record).encode() + b"\n")
-        return whole.hexdigest()
+        return identify(self.samples)
 
 
 def read_dataset(folder: Path, *, group_pattern: str | None = None) -> Dataset:
@@ -157,17 +149,6 @@ def first_few(names: Sequence[str], limit: int = 3) -> str:
     """`a, b, c and 9 more`, for messages."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
-
-
-def _digest(path: Path) -> str:
-    sha = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                sha.update(block)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}", remedy="check the file and its rights") from None
-    return sha.hexdigest()
 
 
 def _read_description(folder: Path) -> tuple[str, bool]:

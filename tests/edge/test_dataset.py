@@ -269,6 +269,25 @@ def test_the_fingerprint_is_the_same_in_every_version(tmp_path: Path) -> None:
     assert read_dataset(tmp_path).fingerprint() == "4ba0c547d5286aa55ed393c1904664b5e02173c94ee7b086e778574993de27c3"
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "changed"),
+    [
+        ("sick", "ill", {"labels"}),
+        ("P2", "P3", {"groups"}),
+        ("val", "test", {"splits"}),
+        ("[1,2", "[1,1", {"boxes"}),
+        ("b.png", "c.png", {"names", "files", "labels", "groups", "splits", "boxes"}),
+    ],
+    ids=["label", "group", "split", "box", "name"],
+)
+def test_the_marks_tell_what_was_changed(tmp_path: Path, old: str, new: str, changed: set[str]) -> None:
+    text = 'path,label,group,split,boxes_xywh\na.png,sick,P1,train,\nb.png,well,P2,val,"[[1,2,3,4]]"\n'
+    before = read_dataset(write_manifest(tmp_path / "one", text)).identity()
+    after = read_dataset(write_manifest(tmp_path / "two", text.replace(old, new))).identity()
+    assert {part for part in before.parts if before.parts[part] != after.parts[part]} == changed
+    assert before.fingerprint != after.fingerprint
+
+
 def test_an_unknown_split_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no split called 'dev'"):
         read_dataset(write_manifest(tmp_path / "set", GOOD)).of_split("dev")
