@@ -21,7 +21,12 @@ from edge.tiff import read_facts
 
 Fit = Literal["crop", "letterbox"]
 WideRange = Literal["full", "stretch"]
+Colour = Literal["rgb", "grey"]
 
+# Luma of red, green and blue (ITU-R BT.601) in units of 2^-15, as OpenCV's RGB2GRAY rounds them. Computed here because
+# OpenCV hands that step to the CPU maker's library where there is one, and not every library rounds alike.
+LUMA = np.array([9798, 19235, 3735], np.uint32)
+LUMA_BITS = 15
 # What a file of each kind begins with. Other kinds that OpenCV could read (WebP, EXR, GIF ...) are refused:
 # nobody has tested a microscope's or a plate reader's output in them here, and every decoder is an attack surface.
 SIGNATURES = {
@@ -69,12 +74,14 @@ class Preprocessing:
 
     side_px: side of the square input. fit: `crop` keeps the centre square, `letterbox` keeps the whole
     picture and pads with black. wide_range: how 16-bit pixels become 8-bit ones: `full` maps 0..65535,
-    `stretch` maps the picture's own minimum..maximum (12-bit plates stored in 16-bit files).
+    `stretch` maps the picture's own minimum..maximum (12-bit plates stored in 16-bit files). colour: `rgb` gives three
+    channels, `grey` one, the luma; a grey picture keeps its values.
     """
 
     side_px: int
     fit: Fit = "crop"
     wide_range: WideRange = "full"
+    colour: Colour = "rgb"
 
     def __post_init__(self) -> None:
         if not 16 <= self.side_px <= 2048:
@@ -83,6 +90,18 @@ class Preprocessing:
             raise EdgeError(f"fit is {self.fit!r}", remedy=f"use one of {', '.join(get_args(Fit))}")
         if self.wide_range not in get_args(WideRange):
             raise EdgeError(f"wide_range is {self.wide_range!r}", remedy=f"use one of {', '.join(get_args(WideRange))}")
+        if self.colour not in get_args(Colour):
+            raise EdgeError(f"colour is {self.colour!r}", remedy=f"use one of {', '.join(get_args(Colour))}")
+
+    @property
+    def channels(self) -> int:
+        """Of the network's input: 3 or 1."""
+        return 1 if self.colour == "grey" else 3
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Rows, columns and channels of the network's input."""
+        return self.side_px, self.side_px, self.channels
 
     def decode(self, data: bytes) -> NDArray[np.uint8]:
         """An upright RGB picture from the bytes of a file, as `decode`, large enough for this input."""
@@ -117,17 +136,28 @@ class Preprocessing:
     def to_input(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The network's input from an upright picture.
 
-        picture: (height, width, 3) uint8 RGB. Returns (side_px, side_px, 3) uint8 RGB, contiguous.
+        picture: (height, width, 3) uint8 RGB. Returns (side_px, side_px, channels) uint8, contiguous.
         """
         placement = self.place(picture.shape[1], picture.shape[0])
         x, y, w, h = placement.source_xywh
         tx, ty, tw, th = placement.target_xywh
         inner = shrink(picture[y : y + h, x : x + w], tw, th)
+        if self.colour == "grey":
+            inner = grey(inner)
         if (tw, th) == (self.side_px, self.side_px):
             return np.ascontiguousarray(inner)
-        canvas = np.zeros((self.side_px, self.side_px, 3), np.uint8)
+        canvas = np.zeros(self.input_shape, np.uint8)
         canvas[ty : ty + th, tx : tx + tw] = inner
         return canvas
+
+
+def grey(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The luma of a picture. picture: (rows, columns, 3) uint8 RGB. Returns (rows, columns, 1) uint8.
+
+    Where the three are equal it is their value: the weights sum to one exactly.
+    """
+    total = picture.astype(np.uint32) @ LUMA + (1 << (LUMA_BITS - 1))
+    return np.asarray(total >> LUMA_BITS, np.uint8)[..., np.newaxis]
 
 
 def shrink(picture: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:

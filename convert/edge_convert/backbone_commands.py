@@ -43,7 +43,7 @@ def _fields(backbone: Backbone, cost: Cost) -> dict[str, Any]:
         "input_scale": backbone.input_scale,
         "input_zero_point": backbone.input_zero_point,
         "min_side_px": backbone.min_side_px,
-        "widths": list(backbone.widths) or None,
+        "heads": list(backbone.heads),
         "blocks": len(backbone.block_starts),
         "weights": [*backbone.sources, "none"],
         "pretrained_widths": list(backbone.pretrained_widths) if backbone.sources else [],

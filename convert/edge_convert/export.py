@@ -1,6 +1,7 @@
 """From a trained classifier to TFLite files: float32 for reference and the GPU, full-integer int8 for the device.
 
-Both have one signature with three named outputs, so that class, map and embedding come from one pass.
+Both have one signature with named outputs, so that class, map and embedding come from one pass. A network with a dense
+head has no map.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle import ModelFile
+from edge.bundle import ModelFile, Role
 from edge.dataset import read_dataset
 from edge.errors import EdgeError
 from edge.native_stderr import without_chatter
@@ -26,7 +27,6 @@ from edge_convert.recipe import Recipe
 from edge_runtime.interpreter import find_interpreter
 
 INPUT = "picture"
-ROLES = ("probabilities", "class_activation", "embedding")
 MODEL_FILES = {"int8": "model.int8.tflite", "float32": "model.float32.tflite"}
 
 
@@ -38,8 +38,15 @@ def model_entry(recipe: Recipe, variant: str) -> ModelFile:
         input_dtype="uint8" if variant == "int8" else "float32",
         input_scale=backbone.input_scale,
         input_zero_point=backbone.input_zero_point,
-        outputs={role: role for role in ROLES},
+        outputs={role: role for role in roles(recipe)},
     )
+
+
+def roles(recipe: Recipe) -> tuple[Role, ...]:
+    """What an exported file gives."""
+    if recipe.network.head == "dense":
+        return "probabilities", "embedding"
+    return "probabilities", "class_activation", "embedding"
 
 
 def choose_calibration(recipe: Recipe, prepared: Prepared) -> NDArray[np.int64]:
@@ -66,7 +73,7 @@ def calibration_source(recipe: Recipe) -> str:
 def calibration_pictures(recipe: Recipe, prepared: Prepared) -> tuple[list[str], NDArray[np.uint8]]:
     """Names and inputs of the pictures that set the ranges: of the training split, or of the folder the recipe names.
 
-    Returns the names and (n, side, side, 3) uint8. Raises PictureError for one that cannot be read.
+    Returns the names and (n, side, side, channels) uint8. Raises PictureError for one that cannot be read.
     """
     if recipe.quantize.calibration == "train":
         rows = choose_calibration(recipe, prepared)
@@ -83,7 +90,7 @@ def export_float(recipe: Recipe, model: Any) -> bytes:
 
 
 def export_int8(recipe: Recipe, model: Any, pictures: NDArray[np.uint8]) -> bytes:
-    """The int8 TFLite file. pictures: (n, side, side, 3) uint8, the calibration set. Raises EdgeError.
+    """The int8 TFLite file. pictures: (n, side, side, channels) uint8, the calibration set. Raises EdgeError.
 
     It takes uint8 pixels as they are: the scaling lives in the input's quantization parameters, checked here.
     """
@@ -116,9 +123,11 @@ def check_integer_only(recipe: Recipe, data: bytes) -> None:
 
 
 def outputs_of(model: Any) -> Callable[[Any], dict[str, Any]]:
-    """The network as a function from one scaled picture (1, side, side, 3) to its outputs by role."""
+    """The network as a function from one scaled picture (1, side, side, channels) to its outputs by role."""
     tf = tensorflow()
     kernel, bias = model.get_layer(LOGITS).get_weights()
+    if not isinstance(model.get_layer(EMBEDDING), keras().layers.GlobalAveragePooling2D):
+        return _without_map(model, kernel, bias)
     trunk = keras().Model(model.input, [feature_maps(model), model.get_layer(EMBEDDING).output])
 
     def screen(picture: Any) -> dict[str, Any]:
@@ -131,10 +140,22 @@ def outputs_of(model: Any) -> Callable[[Any], dict[str, Any]]:
     return screen
 
 
+def _without_map(model: Any, kernel: Any, bias: Any) -> Callable[[Any], dict[str, Any]]:
+    """As `outputs_of`, for a dense head: behind it a class has no place in the picture."""
+    tf = tensorflow()
+    trunk = keras().Model(model.input, model.get_layer(EMBEDDING).output)
+
+    def screen(picture: Any) -> dict[str, Any]:
+        embedding = trunk(picture, training=False)
+        logits = tf.nn.bias_add(tf.matmul(embedding, kernel), bias)
+        return {"probabilities": tf.nn.softmax(logits), "embedding": embedding}
+
+    return screen
+
+
 def _convert(recipe: Recipe, model: Any, *, calibration: NDArray[np.uint8] | None) -> bytes:
     tf = tensorflow()
-    side = recipe.network.side_px
-    signature = [tf.TensorSpec((1, side, side, 3), tf.float32, name=INPUT)]
+    signature = [tf.TensorSpec((1, *recipe.preprocessing.input_shape), tf.float32, name=INPUT)]
     function = tf.function(outputs_of(model), input_signature=signature)
     return convert_function(recipe, model, function, calibration=calibration)
 
@@ -142,7 +163,7 @@ def _convert(recipe: Recipe, model: Any, *, calibration: NDArray[np.uint8] | Non
 def convert_function(recipe: Recipe, model: Any, function: Any, *, calibration: NDArray[np.uint8] | None) -> bytes:
     """A TFLite file of a `tf.function` over the model's layers; its dictionary's keys name the outputs.
 
-    calibration: (n, side, side, 3) uint8 pictures for full-integer quantization, None for float32.
+    calibration: (n, side, side, channels) uint8 pictures for full-integer quantization, None for float32.
     """
     tf = tensorflow()
     module = tf.Module()

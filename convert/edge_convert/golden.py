@@ -91,8 +91,8 @@ def _without_metadata(preprocessing: Preprocessing, data: bytes) -> bytes:
     picture = preprocessing.decode(data)
     if max(picture.shape[:2]) > MAX_SIDE_PX:
         picture = preprocessing.to_input(picture)
-    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+    as_written = picture if picture.shape[-1] == 1 else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", as_written, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
 
 
 def _spread(predictions: tuple[Prediction, ...]) -> list[Prediction]:

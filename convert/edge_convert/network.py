@@ -1,4 +1,8 @@
-"""The classifier: a backbone, global average pooling and one dense layer of logits."""
+"""The classifier: a backbone, its head and one dense layer of logits.
+
+The head `pool` is global average pooling, which makes the class activation map one more output of the same pass. The
+head `dense` is what VGG16 and AlexNet were published with; it gives no map.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import EdgeError
+from edge.errors import EdgeError, RecipeError
 from edge_convert.backbones import find_backbone
-from edge_convert.backbones.contract import Backbone
+from edge_convert.backbones.contract import Backbone, DenseHead
+from edge_convert.backbones.grey import on_grey
+from edge_convert.backbones.width import channels
 from edge_convert.keras import keras, tensorflow
 from edge_convert.recipe import Recipe
 
@@ -21,23 +27,61 @@ PREDICT_BATCH = 64
 
 
 def build_classifier(recipe: Recipe, *, weights: str | None = None) -> Any:
-    """A flat functional tf_keras model: scaled picture (side, side, 3) -> logits (classes,).
+    """A flat functional tf_keras model: scaled picture (side, side, channels) -> logits (classes,).
 
     weights: overrides the recipe's, for example `none` where trained weights are loaded afterwards.
     """
     network = recipe.network
     backbone = find_backbone(network.backbone)
+    backbone.check_head(network.head, network.side_px)
     features = backbone.build(network.side_px, network.width, weights if weights is not None else network.weights)
+    if network.colour == "grey":
+        features = on_grey(features)
     layers = keras().layers
-    pooled = layers.GlobalAveragePooling2D(name=EMBEDDING)(features.output)
-    # The seed is the layer's own: it makes the dropout the same in every run.
-    dropped = layers.Dropout(network.dropout, seed=recipe.seed, name="dropout")(pooled)
+    if network.head == "dense":
+        assert backbone.dense_head is not None
+        dropped = _dense_head(features.output, backbone.dense_head, network.width, recipe.seed)
+    else:
+        pooled = layers.GlobalAveragePooling2D(name=EMBEDDING)(features.output)
+        dropped = dropout(network.dropout, recipe.seed, "dropout")(pooled)
     logits = layers.Dense(len(recipe.classes), name=LOGITS)(dropped)
     return keras().Model(features.input, logits, name="classifier")
 
 
+def check_network(recipe: Recipe) -> None:
+    """Raise RecipeError for a network that cannot be built or trained as the recipe says, before anything is."""
+    network, train = recipe.network, recipe.train
+    backbone = find_backbone(network.backbone)
+    backbone.check(network.side_px, network.width, network.weights)
+    backbone.check_head(network.head, network.side_px)
+    if train.epochs and train.unfrozen_blocks:
+        backbone.first_unfrozen(train.unfrozen_blocks)
+    elif network.head == "dense" and network.weights != "none":
+        raise RecipeError(
+            "the two hidden layers of network.head 'dense' have no weights yet, and nothing here would train them",
+            remedy="set train.epochs and train.unfrozen_blocks to 1 or more, or use network.head = 'pool'",
+        )
+
+
+def _dense_head(maps: Any, head: DenseHead, width: float, seed: int) -> Any:
+    """Max pooling and the two hidden layers of a published network; the second's output is the embedding."""
+    layers = keras().layers
+    x = layers.MaxPooling2D(head.pool_px, head.stride, name="head_pool")(maps)
+    x = layers.Flatten(name="head_flat")(x)
+    for index, relu in ((1, "fc1_relu"), (2, EMBEDDING)):
+        x = layers.Dense(channels(head.units, width), name=f"fc{index}")(x)
+        x = layers.ReLU(name=relu)(x)
+        x = dropout(head.dropout, seed + index, f"fc{index}_dropout")(x)
+    return x
+
+
+def dropout(rate: float, seed: int, name: str) -> Any:
+    """A dropout layer. The seed is its own: it makes the dropout the same in every run."""
+    return keras().layers.Dropout(rate, seed=seed, name=name)
+
+
 def feature_maps(model: Any) -> Any:
-    """The tensor of the last feature maps, (batch, rows, columns, channels)."""
+    """The tensor of the last feature maps, (batch, rows, columns, channels), of a classifier with the head `pool`."""
     return model.get_layer(EMBEDDING).input
 
 
@@ -63,7 +107,7 @@ def run_batches(
 ) -> Iterator[NDArray[np.float32]]:
     """The model's output for PREDICT_BATCH of the rows at a time, in inference mode.
 
-    pictures: (n, side, side, 3) uint8, may lie on disk: only a batch of it is in memory.
+    pictures: (n, side, side, channels) uint8, may lie on disk: only a batch of it is in memory.
     """
     step = tensorflow().function(lambda x: model(x, training=False), reduce_retracing=True)
     for start in range(0, len(rows), PREDICT_BATCH):

@@ -20,7 +20,6 @@ from edge.errors import EdgeError, GateError
 from edge.fields import plain
 from edge.split import assign_splits
 from edge_convert import export, network
-from edge_convert.backbones import find_backbone
 from edge_convert.data.check import check_dataset, raise_on_leak
 from edge_convert.data.repair import drop_leaks
 from edge_convert.finetune import Epoch, finetune
@@ -110,10 +109,7 @@ def convert(
 
 def _check_early(recipe: Recipe) -> None:
     """Raise RecipeError for what the later stages would only find after every picture has been read."""
-    backbone = find_backbone(recipe.network.backbone)
-    backbone.check(recipe.network.side_px, recipe.network.width, recipe.network.weights)
-    if recipe.train.epochs and recipe.train.unfrozen_blocks:
-        backbone.first_unfrozen(recipe.train.unfrozen_blocks)
+    network.check_network(recipe)
     export.calibration_source(recipe)
 
 

@@ -24,7 +24,7 @@ SAMPLES = "samples.json"
 class Prepared:
     """The readable pictures of a data set as the network sees them, before scaling.
 
-    pictures: (n, side, side, 3) uint8 RGB, mapped from disk. samples: what they are, in the same order. targets: (n,)
+    pictures: (n, side, side, channels) uint8, mapped from disk. samples: what they are, in that order. targets: (n,)
     index of each label in the recipe's classes. unreadable: name and reason of each picture left out. dropped: names
     of those left out because they leaked between splits.
     """
@@ -78,9 +78,9 @@ def prepare(recipe: Recipe, dataset: Dataset, fingerprint: str, dropped: tuple[s
     dropped: names of pictures that were taken out of the data set before, because they leaked.
     """
     _require_classes(recipe, dataset)
-    side = recipe.network.side_px
     count = len(dataset.samples)
-    pictures = np.lib.format.open_memmap(folder / PICTURES, mode="w+", dtype=np.uint8, shape=(count, side, side, 3))
+    shape = (count, *recipe.preprocessing.input_shape)
+    pictures = np.lib.format.open_memmap(folder / PICTURES, mode="w+", dtype=np.uint8, shape=shape)
     with (folder / PICTURES).open("r+b") as file:
         # Claim the space now: a mapped file that finds the disk full later kills the process.
         os.posix_fallocate(file.fileno(), 0, file.seek(0, os.SEEK_END))

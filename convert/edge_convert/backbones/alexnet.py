@@ -1,15 +1,16 @@
 """AlexNet's five convolutions (Krizhevsky et al. 2012), in one column. Keras has no such network, and no weights of it.
 
 Changed: one column, so no convolution is split in two groups; batch normalisation behind every convolution for local
-response normalisation behind the first two, which has no integer operation; no dense layers, and no pooling behind the
-last convolution, as in Zhou et al. 2016, so the map stays twice as fine.
+response normalisation behind the first two, which has no integer operation. With the head `dense`, the last max pooling
+and the dense layers as published; with the head `pool` neither, as in Zhou et al. 2016: the map stays twice as fine.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from edge_convert.backbones.contract import Backbone, load_weight_file, weight_file
+from edge_convert.backbones.contract import Backbone, DenseHead, load_weight_file, weight_file
+from edge_convert.backbones.width import channels
 from edge_convert.keras import keras
 
 # channels, kernel, stride, padding, max pooling behind it
@@ -26,9 +27,9 @@ POOL = {"pool_size": 3, "strides": 2}
 def _make(side_px: int, width: float, weights: str) -> Any:
     layers = keras().layers
     picture = x = layers.Input((side_px, side_px, 3), name="picture")
-    for index, (channels, kernel, stride, padding, pooled) in enumerate(LAYERS, start=1):
-        channels = max(8, round(channels * width / 8) * 8)
-        x = layers.Conv2D(channels, kernel, stride, padding=padding, use_bias=False, name=f"conv{index}")(x)
+    for index, (published, kernel, stride, padding, pooled) in enumerate(LAYERS, start=1):
+        filters = channels(published, width)
+        x = layers.Conv2D(filters, kernel, stride, padding=padding, use_bias=False, name=f"conv{index}")(x)
         x = layers.BatchNormalization(name=f"conv{index}_bn")(x)
         x = layers.ReLU(name=f"conv{index}_relu")(x)
         if pooled:
@@ -48,6 +49,8 @@ ALEXNET = Backbone(
     make=_make,
     # Two rounds of (n - 3) // 2 + 1 behind (n - 11) // 4 + 1 leave one place.
     min_side_px=35,
+    # One more such round.
+    dense_head=DenseHead(pool_px=3, stride=2, min_side_px=67),
     sources=(),
-    notes="one column, batch normalisation for local response normalisation, no dense layers; from scratch only",
+    notes="one column, batch normalisation for local response normalisation; from scratch only",
 )

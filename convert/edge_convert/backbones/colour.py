@@ -21,6 +21,9 @@ from edge_convert.keras import keras, tensorflow
 SCALE = 1 / 127.5
 ZERO_POINT = 127
 
+# What marks a grey picture's border: the whitest that the zero point leaves, a whole step of the picture's own scale.
+MARK = 127 * SCALE
+
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
 
@@ -99,7 +102,11 @@ def colour_padding() -> Any:
     """The layer class. Made on first use: its base class comes with TensorFlow."""
 
     class ColourPadding2D(keras().layers.Layer):  # type: ignore[misc]
-        """Puts a border of one colour around pictures (n, rows, columns, 3): `ZeroPadding2D` with a colour."""
+        """Puts a border of one colour around pictures (n, rows, columns, 3): `ZeroPadding2D` with a colour.
+
+        Grey pictures (n, rows, columns, 1) become two channels: the grey, 0 in the border, and a mark, MARK in the
+        border and 0 inside. One channel cannot say what the border's colour is worth to a kernel; see `grey.py`.
+        """
 
         def __init__(self, padding: Padding, colour: tuple[float, float, float], **options: Any) -> None:
             super().__init__(**options)
@@ -108,10 +115,20 @@ def colour_padding() -> Any:
         def call(self, pictures: Any) -> Any:
             """Joined from constant strips: in int8 they share the picture's scale, and no pixel is rounded again."""
             tf = tensorflow()
+            if pictures.shape[-1] == 1:
+                return self._marked(pictures)
             for axis, (before, behind) in zip((1, 2), self.padding, strict=True):
                 parts = [self._strip(pictures, axis, before), pictures, self._strip(pictures, axis, behind)]
                 pictures = tf.concat([part for part in parts if part is not None], axis)
             return pictures
+
+        def _marked(self, pictures: Any) -> Any:
+            tf = tensorflow()
+            around = [(0, 0), *self.padding, (0, 0)]
+            inside = np.zeros((1, *pictures.shape[1:]), np.float32)
+            mark = tf.constant(np.pad(inside, around, constant_values=MARK), pictures.dtype)
+            count = pictures.shape[0] or tf.shape(pictures)[0]
+            return tf.concat([tf.pad(pictures, around), tf.repeat(mark, count, axis=0)], axis=-1)
 
         def _strip(self, pictures: Any, axis: int, width: int) -> Any:
             if not width:

@@ -21,6 +21,22 @@ class Published:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DenseHead:
+    """The dense layers that a published network ends in: max pooling, flattening, two hidden layers, the classes.
+
+    pool_px, stride: of the max pooling behind the last feature maps. units: of each hidden layer, at width 1.
+    min_side_px: of a picture; below it the pooling finds no place. Each hidden layer is followed by a ReLU and drops
+    the share `dropout` in training.
+    """
+
+    pool_px: int
+    stride: int
+    min_side_px: int
+    units: int = 4096
+    dropout: float = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
 class Backbone:
     """One network family.
 
@@ -30,9 +46,10 @@ class Backbone:
     Everything that a block takes from before its start is one tensor.
     make: `make(side_px, width, weights)` gives a flat functional tf_keras model from (side, side, 3) to the last
     feature maps (rows, columns, channels), its arguments checked. weights: a path, `imagenet`, `package` or `none`.
-    min_side_px: below it no feature map is left. widths: the channel multipliers it can be built with, empty for any.
+    min_side_px: below it no feature map is left. dense_head: the published network's dense layers, where it has them.
     sources: where its weights can come from besides a file and `none`. pretrained_widths: those these exist at.
     published: its accuracy, None where there is no figure for this network. notes: what to know before choosing it.
+    quantization: what int8 does to it.
     """
 
     name: str
@@ -42,11 +59,17 @@ class Backbone:
     block_starts: tuple[str, ...]
     make: Callable[[int, float, str], Any]
     min_side_px: int = 32
-    widths: tuple[float, ...] = ()
+    dense_head: DenseHead | None = None
     sources: tuple[str, ...] = ("imagenet",)
     pretrained_widths: tuple[float, ...] = (1.0,)
     published: Published | None = None
     notes: str = ""
+    quantization: str = ""
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """What can stand behind its feature maps: `pool` always, `dense` where the published network ends so."""
+        return ("pool", "dense") if self.dense_head else ("pool",)
 
     def build(self, side_px: int, width: float, weights: str) -> Any:
         """The network as `make` gives it. Raises RecipeError for a side, width or weights that it does not have."""
@@ -60,12 +83,21 @@ class Backbone:
                 f"network.side_px is {side_px}; {self.title} needs at least {self.min_side_px}",
                 remedy=f"use network.side_px = {self.min_side_px} or more, or another backbone",
             )
-        if self.widths and width not in self.widths:
-            raise RecipeError(
-                f"network.width is {width}; {self.title} has no width multiplier",
-                remedy=f"use network.width = {_either(self.widths)}, or one of the MobileNets",
-            )
         self._check_weights(width, weights)
+
+    def check_head(self, head: str, side_px: int) -> None:
+        """Raise RecipeError for a head that this network does not have, or not for so small a picture."""
+        if head not in self.heads:
+            raise RecipeError(
+                f"network.head is {head!r}; {self.title} was published with {_either(self.heads)} only",
+                remedy="use network.head = 'pool', or the backbone vgg16 or alexnet",
+            )
+        if head == "dense" and self.dense_head and side_px < self.dense_head.min_side_px:
+            raise RecipeError(
+                f"network.side_px is {side_px}; the dense head of {self.title} needs at least "
+                f"{self.dense_head.min_side_px}",
+                remedy=f"use network.side_px = {self.dense_head.min_side_px} or more, or network.head = 'pool'",
+            )
 
     def first_unfrozen(self, blocks: int) -> str:
         """The layer from which the last `blocks` blocks begin."""

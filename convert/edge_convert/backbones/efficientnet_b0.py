@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from edge.errors import RecipeError
 from edge_convert.backbones.colour import SCALE, ZERO_POINT, Normalisation, on_pixels
 from edge_convert.backbones.contract import Backbone, Published
-from edge_convert.backbones.keras_application import KERAS_TABLE, application
+from edge_convert.backbones.keras_application import KERAS_TABLE
+from edge_convert.backbones.width import application_of_width
 
 # The published weights' normalisation, of pixels from 0 to 1.
 MEAN = (0.485, 0.456, 0.406)
@@ -18,8 +19,8 @@ DEVIATION = (0.229, 0.224, 0.225)
 REPEATS = (1, 2, 2, 3, 3, 4, 1)
 
 
-def _make(side_px: int, _width: float, weights: str) -> Any:
-    model = application("EfficientNetB0", side_px, weights)
+def _make(side_px: int, width: float, weights: str) -> Any:
+    model = application_of_width("EfficientNetB0", side_px, width, weights)
     filled = weights != "none"
     deviation = _deviation(model, weights) if filled else np.asarray(DEVIATION)
     return on_pixels(
@@ -69,7 +70,6 @@ EFFICIENTNET_B0 = Backbone(
         ),
     ),
     make=_make,
-    widths=(1.0,),
     published=Published(top1=77.1, source=KERAS_TABLE),
     notes="loses most in int8, by swish and squeeze-and-excite (measured: classes agree with float32 on 0.76); "
     "efficientnet-lite0 is the same without them",

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edge.errors import RecipeError
 from edge_convert.backbones.contract import Backbone, Published, load_weight_file, weight_file
+from edge_convert.backbones.width import channels as channels_of
 from edge_convert.keras import keras
 
 # repeats, kernel, stride, expansion, channels in, channels out (Tan and Le 2019, table 1)
@@ -30,14 +31,6 @@ STEM_CHANNELS = 32
 HEAD_CHANNELS = 1280
 BATCH_NORM = {"epsilon": 1e-3, "momentum": 0.99}
 BLOCKS = sum(stage[0] for stage in STAGES)
-
-
-def _channels(channels: int, width: float) -> int:
-    """Channels times the width multiplier, to a multiple of 8 and never more than 10 % below."""
-    if width == 1.0:
-        return channels
-    rounded = max(8, int(channels * width + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * channels * width else rounded
 
 
 def _normalise(x: Any, name: str, *, active: bool = True) -> Any:
@@ -76,7 +69,7 @@ def _make(side_px: int, width: float, weights: str) -> Any:
                 kernel=kernel,
                 stride=stride if repeat == 0 else 1,
                 expansion=expansion,
-                channels=_channels(channels, width),
+                channels=channels_of(channels, width),
             )
             index += 1
     x = layers.Conv2D(HEAD_CHANNELS, 1, use_bias=False, name="head")(x)

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from edge_convert.backbones.contract import Backbone, Published
-from edge_convert.backbones.keras_application import KERAS_TABLE, application, copy_layers
+from edge_convert.backbones.keras_application import KERAS_TABLE, copy_layers
+from edge_convert.backbones.width import application_of_width
 from edge_convert.keras import keras
 
 BLOCKS = 11
@@ -25,8 +26,8 @@ KINDS = {
 }
 
 
-def _make(side_px: int, _width: float, weights: str) -> Any:
-    model = application("InceptionV3", side_px, weights)
+def _make(side_px: int, width: float, weights: str) -> Any:
+    model = application_of_width("InceptionV3", side_px, width, weights)
     names = _names(model)
     normalisation = keras().layers.BatchNormalization
 
@@ -78,7 +79,6 @@ INCEPTION_V3 = Backbone(
     block_starts=("stem_conv_0", *(f"mixed{index}_conv_0" for index in range(BLOCKS))),
     make=_make,
     min_side_px=75,
-    widths=(1.0,),
     published=Published(top1=77.9, source=f"{KERAS_TABLE} (299 px)"),
     notes="ReLU only; in int8 the branches of a join share one scale, set by the widest; large for a small device",
 )

@@ -12,10 +12,13 @@ from edge_convert.keras import keras
 KERAS_TABLE = "keras.io/api/applications"
 
 
-def application(title: str, side_px: int, weights: str, **arguments: Any) -> Any:
+def application(
+    title: str, side_px: int, weights: str, *, change: Callable[[Any], Any] = lambda model: model, **arguments: Any
+) -> Any:
     """A network of tf_keras.applications without its top, from (side, side, 3) on.
 
-    title: its name there. weights: `imagenet`, `none` or the path of a weight file. arguments: its own, such as alpha.
+    title: its name there. weights: `imagenet`, `none` or the path of a weight file. change: what is done to it before
+    weights are loaded from a file. arguments: its own, such as alpha.
     """
     build = getattr(keras().applications, title)
     arguments |= {"input_shape": (side_px, side_px, 3), "include_top": False}
@@ -24,7 +27,7 @@ def application(title: str, side_px: int, weights: str, **arguments: Any) -> Any
             return build(weights="imagenet", **arguments)
         except Exception as error:  # noqa: BLE001 - Keras wraps every download failure in a bare Exception
             raise download_failed(title, error) from None
-    model = build(weights=None, **arguments)
+    model = change(build(weights=None, **arguments))
     if weights != "none":
         load_weight_file(model, weight_file(weights))
     return model
@@ -42,12 +45,12 @@ def copy_layers(
     *,
     after: str,
     until: str,
-    change: Callable[[Any], tuple[dict[str, Any], list[Any]]] = as_it_is,
+    change: Callable[[Any], tuple[dict[str, Any], list[Any] | None]] = as_it_is,
 ) -> Any:
     """A flat model of the layers behind `after`, to `until`, with their weights, on other inputs.
 
     inputs: the new model's. fed: the tensor that replaces the output of `after`. change: the configuration and weights
-    that a layer's copy gets.
+    that a layer's copy gets; None leaves it the new ones that it is born with.
     """
     names = [layer.name for layer in model.layers]
     tensors = {id(model.get_layer(after).output): fed}
@@ -57,5 +60,6 @@ def copy_layers(
         sources = layer.input if isinstance(layer.input, list) else [layer.input]
         taken = [tensors[id(source)] for source in sources]
         tensors[id(layer.output)] = copy(taken if len(taken) > 1 else taken[0])
-        copy.set_weights(weights)
+        if weights is not None:
+            copy.set_weights(weights)
     return keras().Model(inputs, tensors[id(model.get_layer(until).output)], name=model.name)

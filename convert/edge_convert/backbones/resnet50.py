@@ -6,13 +6,14 @@ from typing import Any
 
 from edge_convert.backbones.colour import CAFFE, SCALE, ZERO_POINT, on_pixels
 from edge_convert.backbones.contract import Backbone, Published
-from edge_convert.backbones.keras_application import KERAS_TABLE, application
+from edge_convert.backbones.keras_application import KERAS_TABLE
+from edge_convert.backbones.width import application_of_width
 
 REPEATS = {2: 3, 3: 4, 4: 6, 5: 3}
 
 
-def _make(side_px: int, _width: float, weights: str) -> Any:
-    model = application("ResNet50", side_px, weights)
+def _make(side_px: int, width: float, weights: str) -> Any:
+    model = application_of_width("ResNet50", side_px, width, weights)
     return on_pixels(
         model,
         CAFFE,
@@ -34,7 +35,6 @@ RESNET50 = Backbone(
         *(f"conv{stage}_block{block}_1_conv" for stage, blocks in REPEATS.items() for block in range(1, blocks + 1)),
     ),
     make=_make,
-    widths=(1.0,),
     published=Published(top1=74.9, source=KERAS_TABLE),
     notes="ReLU only, quantizes plainly; large for a small device",
 )
