@@ -52,7 +52,7 @@ def read_manifest(path: Path) -> tuple[Row, ...]:
     """
     rows: list[Row] = []
     lines: dict[str, int] = {}
-    for line, fields in _read_fields(path):
+    for line, fields in read_fields(path):
         row = _to_row(line, fields)
         if row.name in lines:
             raise DataError(
@@ -94,8 +94,8 @@ def _read_text(path: Path) -> str:
     return text
 
 
-def _read_fields(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line number and fields by column, blank lines left out."""
+def read_fields(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line number and fields by column, in the columns' order, blank lines left out. Raises DataError."""
     reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
     header: list[str] = []
     try:

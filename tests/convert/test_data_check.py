@@ -116,7 +116,7 @@ def test_a_changed_copy_in_another_split_is_a_leak(tmp_path: Path, change: Calla
     data = encoded(np.ascontiguousarray(change(smear(2))))
     report = check(write_set(tmp_path / "set", [*CLEAN, ("copy.png", data, "a", "P99", "val")]))
     assert [pair.names for pair in report.leaking_copies] == [("2.png", "copy.png")]
-    assert not report.leaking_copies[0].same_pixels
+    assert report.leaking_copies[0].how == "near copy"
     with pytest.raises(DataError, match=r"^1 picture is in more than one split, for example 2\.png \(train\)"):
         raise_on_leak(report)
 
@@ -124,9 +124,9 @@ def test_a_changed_copy_in_another_split_is_a_leak(tmp_path: Path, change: Calla
 def test_the_same_pixels_are_a_copy_in_whatever_file(tmp_path: Path) -> None:
     rows = [("same.png", CLEAN[2][1], "b", "P2", "val"), ("same.bmp", encoded(smear(3), ".bmp"), "b", "P3", "train")]
     report = check(write_set(tmp_path / "set", [*CLEAN, *rows]))
-    assert [(p.names, p.same_pixels, p.leaks, p.conflicts) for p in report.copies] == [
-        (("2.png", "same.png"), True, True, True),
-        (("3.png", "same.bmp"), True, False, False),
+    assert [(p.names, p.how, p.leaks, p.conflicts) for p in report.copies] == [
+        (("2.png", "same.png"), "same pixels", True, True),
+        (("3.png", "same.bmp"), "same pixels", False, False),
     ]
     assert [leak.group for leak in report.group_leaks] == ["P2"]
     assert len(report.label_conflicts) == 1

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import shlex
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge.dataset import SPLITS, Dataset, Sample
 from edge.errors import DataError, PictureError
-from edge.preprocess import decode
 from edge.split import assign_splits
-from edge_convert.data.copies import find_copies, thumbnail
+from edge_convert.data.embed import COARSE_WHOLE_AND_CENTRE, embed
+from edge_convert.data.pairs import Opened, Pair, find_pairs, find_shared, open_sample
 from edge_convert.progress import Progress, Steps, translate
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,32 +36,6 @@ class GroupLeak:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
-    """Two samples that are one picture.
-
-    same_pixels: exact, or a near copy (re-encoded, resized, trimmed, brighter, mirrored, turned). likeness:
-    correlation of their details, 1 where the pixels are the same.
-    """
-
-    names: tuple[str, str]
-    splits: tuple[str, str]
-    labels: tuple[str, str]
-    groups: tuple[str, str]
-    same_pixels: bool
-    likeness: float
-
-    @property
-    def leaks(self) -> bool:
-        """Whether the two are in different splits."""
-        return self.splits[0] != self.splits[1]
-
-    @property
-    def conflicts(self) -> bool:
-        """Whether the two have different labels."""
-        return self.labels[0] != self.labels[1]
-
-
-@dataclass(frozen=True, kw_only=True)
 class Sizes:
     """Width and height in pixels of the readable pictures, each taken by itself."""
 
@@ -79,6 +52,8 @@ class DataReport:
     groups in the names, None where nothing had to. pictures: by split and class. groups: by split, None where groups
     are not known. imbalance: the largest class over the smallest. grey, colour: readable pictures. boxes_outside:
     samples with a box that does not lie in the picture. copies: exact and near ones, within a split and across.
+    embeddings: whether shared parts were looked for as well, which are among the copies then, and look_alikes: the
+    closest pairs in different splits that share nothing, for a person to look at.
     """
 
     folder: str
@@ -97,6 +72,8 @@ class DataReport:
     boxes_outside: tuple[str, ...]
     group_leaks: tuple[GroupLeak, ...]
     copies: tuple[Pair, ...]
+    embeddings: bool = False
+    look_alikes: tuple[Pair, ...] = ()
 
     @property
     def leaking_copies(self) -> tuple[Pair, ...]:
@@ -122,25 +99,34 @@ class DataReport:
         }
 
 
-def check_dataset(dataset: Dataset, *, seed: int = 0) -> Steps[DataReport]:
+def check_dataset(dataset: Dataset, *, seed: int = 0, embeddings: bool = False) -> Steps[DataReport]:
     """Open every picture and compare all with all; yields how far it is, in pictures.
+
+    embeddings: look for pictures that share a part, too; this needs TensorFlow and takes several times as long.
 
     A data set without splits is checked with the ones that `assign_splits` makes from the seed. Raises
     DataError where they cannot be made. A picture that cannot be read is listed, not raised.
     """
     made = not dataset.has_splits
     dataset = assign_splits(dataset, seed=seed)
-    total = 2 * len(dataset.samples)
-    readable: list[_Readable] = []
+    count = len(dataset.samples)
+    parts = 4 if embeddings else 2
+    readable: list[Opened] = []
     unreadable: list[Unreadable] = []
     for done, sample in enumerate(dataset.samples):
-        yield Progress(done=done, total=total)
+        yield Progress(done=done, total=parts * count)
         try:
-            readable.append(_open(sample))
+            readable.append(open_sample(sample))
         except (PictureError, OSError) as error:
             reason = error.message if isinstance(error, PictureError) else error.strerror or str(error)
             unreadable.append(Unreadable(name=sample.name, reason=reason))
-    copies = yield from _find_pairs(readable, total)
+    copies = yield from _part_of(find_pairs(readable), 1, parts, count)
+    look_alikes: tuple[Pair, ...] = ()
+    if embeddings and readable:
+        samples = [picture.sample for picture in readable]
+        seen = yield from _part_of(embed(samples, COARSE_WHOLE_AND_CENTRE), 2, parts, count)
+        shared, look_alikes = yield from _part_of(find_shared(seen, copies), 3, parts, count)
+        copies += shared
     class_sizes = [sum(by[label] for by in dataset.counts().values()) for label in dataset.classes]
     return DataReport(
         folder=str(dataset.folder),
@@ -159,7 +145,18 @@ def check_dataset(dataset: Dataset, *, seed: int = 0) -> Steps[DataReport]:
         boxes_outside=tuple(picture.sample.name for picture in readable if picture.box_outside),
         group_leaks=_group_leaks(dataset.samples),
         copies=copies,
+        embeddings=embeddings,
+        look_alikes=look_alikes,
     )
+
+
+def _part_of(steps: Steps[T], before: int, parts: int, count: int) -> Steps[T]:
+    """One of several parts of a long step, each of `count` units; `before` are done."""
+
+    def shifted(step: Progress) -> Progress:
+        return Progress(done=before * count + step.done * count // max(1, step.total), total=parts * count)
+
+    return translate(steps, shifted)
 
 
 def describe_leak(report: DataReport) -> str:
@@ -195,72 +192,13 @@ def _check_command(report: DataReport) -> str:
     words = ["edge", "data", "check", report.folder]
     words += ["--seed", str(report.seed)] * (report.seed is not None)
     # With `=`, because a pattern may begin with a dash.
+    words += ["--embeddings"] * report.embeddings
     words += [f"--group-pattern={report.group_pattern}"] * (report.group_pattern is not None)
     return shlex.join(words)
 
 
 def _count(n: int, noun: str) -> str:
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Readable:
-    """What is kept of a picture. size: width, height in pixels. pixels: a digest of its shape and pixels."""
-
-    sample: Sample
-    size: tuple[int, int]
-    grey: bool
-    pixels: bytes
-    thumb: NDArray[np.uint8]
-    box_outside: bool
-
-
-def _open(sample: Sample) -> _Readable:
-    # Stretched, so that 12-bit plates in 16-bit files are not all the same black.
-    picture = decode(sample.path.read_bytes(), wide_range="stretch")
-    height, width = picture.shape[:2]
-    digest = hashlib.blake2b(repr(picture.shape).encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(picture).data)
-    red, green, blue = picture[..., 0], picture[..., 1], picture[..., 2]
-    return _Readable(
-        sample=sample,
-        size=(width, height),
-        grey=np.array_equal(red, green) and np.array_equal(green, blue),
-        pixels=digest.digest(),
-        thumb=thumbnail(picture),
-        box_outside=any(x + w > width or y + h > height for x, y, w, h in sample.boxes),
-    )
-
-
-def _find_pairs(readable: Sequence[_Readable], total: int) -> Steps[tuple[Pair, ...]]:
-    """Exact copies, then near ones among what is left, in the order of the samples."""
-    same: dict[bytes, list[_Readable]] = defaultdict(list)
-    for picture in readable:
-        same[picture.pixels].append(picture)
-    # Each against the first of its kind: where any two of them are in different splits, one differs from it.
-    pairs = [_pair(m[0], other, 1.0, same_pixels=True) for m in same.values() for other in m[1:]]
-    single = [members[0] for members in same.values()]
-    thumbs = np.stack([p.thumb for p in single]) if single else np.empty((0, 1, 1), np.uint8)
-    half = total // 2
-
-    def second_half(step: Progress) -> Progress:
-        return Progress(done=half + step.done * half // max(1, step.total), total=total)
-
-    near = yield from translate(find_copies(thumbs), second_half)
-    pairs += [_pair(single[c.first], single[c.second], c.likeness, same_pixels=False) for c in near]
-    return tuple(pairs)
-
-
-def _pair(first: _Readable, second: _Readable, likeness: float, *, same_pixels: bool) -> Pair:
-    a, b = first.sample, second.sample
-    return Pair(
-        names=(a.name, b.name),
-        splits=(a.its_split, b.its_split),
-        labels=(a.label, b.label),
-        groups=(a.group, b.group),
-        same_pixels=same_pixels,
-        likeness=likeness,
-    )
 
 
 def _splits_by_group(samples: Iterable[Sample]) -> dict[str, dict[str, int]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -83,6 +84,18 @@ class _Usual:
         if len(self.mean) == 0:
             return details
         return (details - self.mean) / self.spread
+
+
+def method() -> dict[str, Any]:
+    """What is looked for and how, for a record."""
+    return {
+        "method": "correlation of high-passed details of aligned thumbnails, in eight orientations",
+        "thumbnail_px": SIDE_PX,
+        "screen": SCREEN,
+        "confirmed": CONFIRMED,
+        "confirmed_unusual": CONFIRMED_UNUSUAL,
+        "furthest_px": FURTHEST_PX,
+    }
 
 
 def thumbnail(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:

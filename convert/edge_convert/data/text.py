@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edge_convert.data.check import DataReport, GroupLeak, Pair, describe_leak
+from edge_convert.data.check import DataReport, GroupLeak, describe_leak
+from edge_convert.data.pairs import Pair
 
 SHOWN = 5
 """Names of a list that are shown."""
@@ -20,6 +21,8 @@ def render_text(report: DataReport, *, shown: int = SHOWN) -> str:
     lines += _listed("copies across splits", [_pair(pair) for pair in report.leaking_copies], shown)
     lines += _listed("copies with different labels", [_pair(p) for p in report.label_conflicts], shown)
     lines += _listed("copies within a split", [_pair(pair) for pair in own], shown)
+    title = "look-alikes across splits, not counted as leaks: look at them"
+    lines += _listed(title, [_pair(pair) for pair in report.look_alikes], shown)
     lines += _listed("files ignored", report.ignored, shown)
     lines.append(f"LEAK: {describe_leak(report)}" if report.leaks else "no leak between splits was found")
     return "\n".join(lines)
@@ -86,10 +89,11 @@ def _leak(leak: GroupLeak) -> str:
 
 
 def _pair(pair: Pair) -> str:
-    how = "same pixels" if pair.same_pixels else f"likeness {pair.likeness:.3f}"
+    how = pair.how if pair.how == "same pixels" else f"{pair.how}, likeness {pair.likeness:.3f}"
+    sign = "~" if pair.how == "look-alike" else "="
     places = [
         f"{name} ({split}, {label})" for name, split, label in zip(pair.names, pair.splits, pair.labels, strict=True)
     ]
     # Copies in one split today are in two after the next split by group.
     apart = ", in two groups" if pair.groups[0] != pair.groups[1] else ""
-    return f"{places[0]} = {places[1]}, {how}{apart}"
+    return f"{places[0]} {sign} {places[1]}, {how}{apart}"
