@@ -11,7 +11,8 @@ import click
 from edge.progress_bar import progress_bar
 
 if TYPE_CHECKING:
-    from edge_convert.pipeline import Build, StageEvent
+    from edge_convert.builder import StageEvent
+    from edge_convert.pipeline import Build
 
 FILE = click.Path(path_type=Path)
 
@@ -23,6 +24,9 @@ FILE = click.Path(path_type=Path)
 @click.option("--from", "start", metavar="STAGE", help="Run this stage and those after it again.")
 @click.option("--group-pattern", metavar="RE", help="Finds the patient or slide in each name, by one capture group.")
 @click.option("--drop-leaks", is_flag=True, help="Leave pictures that leak into a later split out, and say which.")
+@click.option("--seeds", type=click.IntRange(min=1), default=1, help="Train with this many seeds; mean and spread.")
+@click.option("--folds", type=click.IntRange(min=2), help="Cross-validate on this many folds besides, groups whole.")
+@click.option("--tensorboard", "logs", type=FILE, metavar="DIR", help="Write TensorBoard's logs of training there.")
 @click.option("--weights", type=str, help="Overrides network.weights: imagenet, package, none or a file.")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Overrides a key, such as train.epochs=4.")
 def convert(
@@ -32,26 +36,43 @@ def convert(
     start: str | None,
     group_pattern: str | None,
     drop_leaks: bool,
+    seeds: int,
+    folds: int | None,
+    logs: Path | None,
     weights: str | None,
     changes: tuple[str, ...],
 ) -> None:
     """Build a bundle from labelled pictures as RECIPE says.
 
-    Stages: data, finetune, prune, quantize, verify, pack, report. Each one's artefacts stay in the build's folder,
-    and a stage whose inputs have not changed is not run again. Exit status 1 where the int8 model misses a gate.
+    Stages: data, teacher, finetune, prune, quantize, verify, pack, report. Each one's artefacts stay in the build's
+    folder, and a stage whose inputs have not changed is not run again. Exit status 1 where the int8 model misses a gate.
     """
     from edge_convert.recipe import read_recipe
 
+    if folds is not None and seeds > 1:
+        raise click.UsageError("--seeds and --folds are asked for one at a time")
     if weights is not None:
         changes = (*changes, f"network.weights={weights}")
     parsed = read_recipe(recipe, changes=changes)
     from edge_convert import pipeline
+    from edge_convert.repeat import render
     from edge_convert.verify import gate_table
 
-    leaks: pipeline.Leaks = "drop" if drop_leaks else "refuse"
-    build = _draw(pipeline.convert(parsed, data, out, start=start, leaks=leaks, group_pattern=group_pattern))
-    verification = build.verification
-    click.echo(gate_table(verification.gates))
+    events = pipeline.convert(
+        parsed,
+        data,
+        out,
+        start=start,
+        leaks="drop" if drop_leaks else "refuse",
+        group_pattern=group_pattern,
+        logs=logs,
+        seeds=seeds,
+        folds=folds or 0,
+    )
+    build = _draw(events)
+    click.echo(gate_table(build.verification.gates))
+    if build.repeats is not None:
+        click.echo(render(build.repeats))
     click.echo(f"bundle {build.bundle}")
     click.echo(f"report {build.report}")
 
@@ -60,19 +81,20 @@ def _draw(events: Generator[StageEvent, None, Build]) -> Build:
     """Draw a bar a stage on a terminal, and a line a note everywhere."""
     from edge_convert.progress import finish
 
-    stage = ""
+    stage = ("", "")
     with progress_bar() as bar:
 
         def show(event: StageEvent) -> None:
             nonlocal stage
-            if event.stage != stage:
+            name = f"{event.run}: {event.stage}" if event.run else event.stage
+            if (event.run, event.stage) != stage:
                 bar.close()
-                stage = event.stage
-                click.echo(f"{stage}: unchanged, reused" if event.reused else f"{stage} ...", err=True)
+                stage = event.run, event.stage
+                click.echo(f"{name}: unchanged, reused" if event.reused else f"{name} ...", err=True)
             if event.progress is not None:
-                bar.show(f"{stage:<9}", event.progress.done, event.progress.total)
+                bar.show(f"{name:<9}", event.progress.done, event.progress.total)
                 if event.progress.note:
                     bar.close()
-                    click.echo(f"{stage}: {event.progress.note}", err=True)
+                    click.echo(f"{name}: {event.progress.note}", err=True)
 
         return finish(events, show)

@@ -18,6 +18,7 @@ from edge_convert.backbones import find_backbone
 from edge_convert.backbones.contract import Backbone, DenseHead
 from edge_convert.backbones.grey import on_grey
 from edge_convert.backbones.width import channels
+from edge_convert.dropout import seeded_dropout
 from edge_convert.keras import keras, tensorflow
 from edge_convert.recipe import Recipe
 
@@ -44,7 +45,8 @@ def build_classifier(recipe: Recipe, *, weights: str | None = None) -> Any:
     else:
         pooled = layers.GlobalAveragePooling2D(name=EMBEDDING)(features.output)
         dropped = dropout(network.dropout, recipe.seed, "dropout")(pooled)
-    logits = layers.Dense(len(recipe.classes), name=LOGITS)(dropped)
+    # In float32 whatever the rest computes in: a softmax of 16-bit logits loses the small probabilities.
+    logits = layers.Dense(len(recipe.classes), name=LOGITS, dtype="float32")(dropped)
     return keras().Model(features.input, logits, name="classifier")
 
 
@@ -76,8 +78,8 @@ def _dense_head(maps: Any, head: DenseHead, width: float, seed: int) -> Any:
 
 
 def dropout(rate: float, seed: int, name: str) -> Any:
-    """A dropout layer. The seed is its own: it makes the dropout the same in every run."""
-    return keras().layers.Dropout(rate, seed=seed, name=name)
+    """A dropout layer whose masks are the same in every run, also in one that goes on after a kill."""
+    return seeded_dropout()(rate, seed, name=name)
 
 
 def feature_maps(model: Any) -> Any:

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from edge.dataset import Dataset, Sample, first_few
 from edge.errors import DataError, PictureError
+from edge_convert.data.certificate import CERTIFICATE, read_certificate
 from edge_convert.progress import Progress, Steps
-from edge_convert.recipe import Recipe
+from edge_convert.recipe import Recipe, TrainRecipe
+from edge_runtime.judgement import require_groups
 
 PICTURES = "pictures.npy"
 SAMPLES = "samples.json"
@@ -26,7 +28,8 @@ class Prepared:
 
     pictures: (n, side, side, channels) uint8, mapped from disk. samples: what they are, in that order. targets: (n,)
     index of each label in the recipe's classes. unreadable: name and reason of each picture left out. dropped: names
-    of those left out because they leaked between splits.
+    of those left out because they leaked between splits. certificate: of the data set as it was given, empty where no
+    build made this.
     """
 
     name: str
@@ -40,17 +43,26 @@ class Prepared:
     unreadable: tuple[tuple[str, str], ...]
     dropped: tuple[str, ...] = ()
     group_pattern: str | None = None
+    certificate: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def rows(self, split: str) -> NDArray[np.int64]:
         """Indices of a split's pictures, ascending."""
         return np.array([i for i, sample in enumerate(self.samples) if sample.split == split], np.int64)
 
-    def class_weights(self, kind: str) -> NDArray[np.float32]:
-        """A loss weight for each class, mean 1 over the training pictures: `inverse` to frequency, or all 1."""
-        if kind == "none":
-            return np.ones(len(self.classes), np.float32)
-        counts = np.bincount(self.targets[self.rows("train")], minlength=len(self.classes))
-        return np.asarray(counts.sum() / (len(self.classes) * np.maximum(counts, 1)), np.float32)
+    def class_weights(self, recipe: TrainRecipe) -> NDArray[np.float32]:
+        """A loss weight for each class, (classes,), mean 1 over the training pictures.
+
+        `inverse` to its frequency, or to its effective number of pictures, (1 - beta^n) / (1 - beta) (Cui et al. 2019,
+        eq. 2), or all 1.
+        """
+        counts = np.maximum(np.bincount(self.targets[self.rows("train")], minlength=len(self.classes)), 1)
+        beta = recipe.effective_beta
+        rarity = {
+            "none": np.ones(len(counts)),
+            "inverse": 1 / counts,
+            "effective": (1 - beta) / (1 - beta**counts),
+        }[recipe.class_weights]
+        return np.asarray(rarity * counts.sum() / (rarity @ counts), np.float32)
 
     def summary(self) -> dict[str, Any]:
         """What the bundle and the report say of the data."""
@@ -69,6 +81,8 @@ class Prepared:
             "groups": len({sample.group for sample in self.samples}),
             "unreadable": len(self.unreadable),
             "dropped_leaks": len(self.dropped),
+            "certificate": self.certificate.get("seal"),
+            "findings": self.certificate.get("findings"),
         }
 
 
@@ -78,6 +92,7 @@ def prepare(recipe: Recipe, dataset: Dataset, fingerprint: str, dropped: tuple[s
     dropped: names of pictures that were taken out of the data set before, because they leaked.
     """
     _require_classes(recipe, dataset)
+    require_groups(recipe.decision.level, dataset.has_groups)
     count = len(dataset.samples)
     shape = (count, *recipe.preprocessing.input_shape)
     pictures = np.lib.format.open_memmap(folder / PICTURES, mode="w+", dtype=np.uint8, shape=shape)
@@ -119,7 +134,7 @@ def prepare(recipe: Recipe, dataset: Dataset, fingerprint: str, dropped: tuple[s
 
 
 def load_prepared(folder: Path) -> Prepared:
-    """What `prepare` wrote."""
+    """What `prepare` wrote, and the certificate beside it."""
     fields = json.loads((folder / SAMPLES).read_text(encoding="utf-8"))
     root = Path(fields["folder"])
     samples = tuple(
@@ -139,6 +154,7 @@ def load_prepared(folder: Path) -> Prepared:
         targets=np.array([classes.index(sample.label) for sample in samples], np.int64),
         unreadable=tuple((name, reason) for name, reason in fields["unreadable"]),
         dropped=tuple(fields["dropped"]),
+        certificate=read_certificate(folder / CERTIFICATE),
     )
 
 

@@ -11,12 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from edge_convert.finetune import Epoch, Trainer, set_seeds
 from edge_convert.keras import keras, model_optimization
 from edge_convert.network import LOGITS, freeze
 from edge_convert.prepare import Prepared
 from edge_convert.progress import Steps
 from edge_convert.recipe import Recipe
+from edge_convert.train.devices import devices
+from edge_convert.train.epoch import Epoch
+from edge_convert.train.finetune import set_seeds
+from edge_convert.train.trainer import Keeping, Teacher, Trainer
 
 SMALLEST_SHARE = 0.01
 
@@ -30,17 +33,24 @@ class LayerSparsity:
     sparsity: float
 
 
-def prune(recipe: Recipe, model: Any, prepared: Prepared) -> Steps[tuple[Any, list[Epoch], list[LayerSparsity]]]:
-    """Prune a trained classifier while it trains on. Returns the plain model, the history and the zeros by layer."""
+def prune(
+    recipe: Recipe, model: Any, prepared: Prepared, *, keeping: Keeping | None = None, teacher: Teacher | None = None
+) -> Steps[tuple[Any, list[Epoch], list[LayerSparsity]]]:
+    """Prune a trained classifier while it trains on. Returns the plain model, the history and the zeros by layer.
+
+    keeping, teacher: see `finetune`.
+    """
     if recipe.prune.sparsity == 0:
         return model, [], sparsity_by_layer(model)
+    on = devices(recipe.train.strategy)
     set_seeds(recipe.seed)
     even_out_channels(model)
-    wrapped = _wrap(model, recipe, prepared)
+    with on.building(recipe.train.precision):
+        wrapped = _wrap(model, recipe, prepared)
     callback = model_optimization().sparsity.keras.UpdatePruningStep()
     callback.set_model(wrapped)
     callback.on_train_begin()
-    trainer = Trainer(wrapped, recipe, prepared, phase="prune", best=None)
+    trainer = Trainer(wrapped, recipe, prepared, phase="prune", on=on, keeping=keeping, teacher=teacher, average=False)
     # Only weights that have reached the final sparsity may be kept.
     history = yield from trainer.run(
         recipe.prune.epochs,

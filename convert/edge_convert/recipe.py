@@ -8,17 +8,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from edge.decision import CalibrationKind, Level, Rule
 from edge.errors import EdgeError, RecipeError
 from edge.fields import FieldError, build
 from edge.files import read_ordinary
 from edge.preprocess import Colour, Fit, Preprocessing, WideRange
+from edge.profile import parse_profile
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-Modality = Literal["microscopy", "radiography", "none"]
+Modality = Literal["microscopy", "radiography", "photograph", "none"]
+ClassWeights = Literal["inverse", "effective", "none"]
+Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
+Strategy = Literal["none", "mirrored", "multi-worker"]
+Measure = Literal["average_precision", "auc", "sensitivity_at_specificity", "loss"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,19 +55,53 @@ class TrainRecipe:
 
     Without pretrained weights there is one phase, in which everything learns.
 
-    epochs: passes of the last phase, at most; it stops after `patience` epochs without a better validation
-    average precision and keeps the best weights. unfrozen_blocks: how many of the last blocks are fine-tuned, 0
-    for none. class_weights: `inverse` to frequency, or `none`.
+    epochs: passes of the last phase, at most; it stops after `patience` epochs in which `keep_best_by` did not improve
+    on validation, and keeps the best weights. `sensitivity_at_specificity` is measured at `fixed_specificity`.
+    unfrozen_blocks: how many of the last blocks are fine-tuned, 0 for none. rate_decay: each block further from the
+    last learns this much slower (discriminative rates, Howard and Ruder 2018).
+    loss: `cross_entropy`, or `focal` (Lin et al. 2017) with `focal_gamma`. class_weights: `inverse` to frequency,
+    `effective` number of pictures (Cui et al. 2019) with `effective_beta`, or `none`.
+    augmentation: what the modality varies by; flips: `preset` leaves mirror images to the modality. mixup, cutmix: the
+    alpha of their Beta distribution (Zhang et al. 2018, Yun et al. 2019), 0 for off. ema: decay of the moving average
+    of the weights that is kept instead of them, 0 for off.
     """
 
     epochs: int = 6
     patience: int = 3
+    keep_best_by: Measure = "average_precision"
+    fixed_specificity: float = 0.95
     batch: int = 32
     learning_rate: float = 2e-4
+    rate_decay: float = 1.0
     unfrozen_blocks: int = 4
+    loss: Literal["cross_entropy", "focal"] = "cross_entropy"
+    focal_gamma: float = 2.0
     label_smoothing: float = 0.05
+    class_weights: ClassWeights = "inverse"
+    effective_beta: float = 0.999
     augmentation: Modality = "microscopy"
-    class_weights: Literal["inverse", "none"] = "inverse"
+    flips: Literal["preset", "always", "never"] = "preset"
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    ema: float = 0.0
+    precision: Precision = "float32"
+    strategy: Strategy = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillRecipe:
+    """How the small network learns from the `teacher` (Hinton et al. 2015), which is trained first, on the same set.
+
+    weights, width: of the teacher, as in `network`. epochs: of its last phase. share: of the loss that is the
+    teacher's; the rest is the labels'. temperature: softens both networks' probabilities before they are compared.
+    """
+
+    weights: str = "imagenet"
+    width: float = 1.0
+    epochs: int = 6
+    unfrozen_blocks: int = 4
+    share: float = 0.5
+    temperature: float = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,9 +130,25 @@ class QuantizeRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class DecisionRecipe:
-    """When to refer: the share of true findings that must be referred."""
+    """When to refer. Fitted on the int8 file's validation outputs.
 
-    target_sensitivity: float = 0.95
+    profile: what must be reached: a published profile's name, or such as `sensitivity >= 0.95 and specificity >= 0.8`.
+    level: what is referred: a `picture`, or a `group` by its most suspect picture. calibration: how outputs become
+    probabilities. rule: the highest threshold whose sensitivity reaches the profile by its one-sided lower 95 %
+    bound, or by its value alone (`point`). prevalence: share with the finding where it will screen, for predictive
+    values.
+    """
+
+    profile: str = "sensitivity >= 0.95"
+    level: Level = "picture"
+    calibration: CalibrationKind = "platt"
+    rule: Rule = "lower-bound"
+    prevalence: float | None = None
+
+    def __post_init__(self) -> None:
+        parse_profile(self.profile)
+        if self.prevalence is not None and not 0 < self.prevalence < 1:
+            raise FieldError(f"'decision.prevalence' is {self.prevalence}; it must lie between 0 and 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +157,8 @@ class GateRecipe:
 
     max_auc_drop: float32 AUC minus int8 AUC. max_flips: share of decisions that differ between the two.
     min_saliency_agreement: median Spearman correlation between the two models' maps, over the positive pictures; the
-    maps of negative ones are nearly flat, and ranks of a flat map are noise.
+    maps of negative ones are nearly flat, and ranks of a flat map are noise. require_profile: the lower bounds at the
+    threshold must reach `decision.profile`.
     """
 
     min_auc: float = 0.8
@@ -109,18 +166,24 @@ class GateRecipe:
     max_auc_drop: float = 0.005
     max_flips: float = 0.05
     min_saliency_agreement: float = 0.8
+    require_profile: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One build. classes: in the order of the network's outputs. positive: those that mean `refer`."""
+    """One build. classes: in the order of the network's outputs. positive: those that mean `refer`.
+
+    teacher: the backbone of a larger network whose soft labels the network learns from, or `none`.
+    """
 
     name: str
     classes: tuple[str, ...]
     positive: tuple[str, ...]
     network: NetworkRecipe
     seed: int = 1
+    teacher: str = "none"
     train: TrainRecipe = field(default_factory=TrainRecipe)
+    distill: DistillRecipe = field(default_factory=DistillRecipe)
     prune: PruneRecipe = field(default_factory=PruneRecipe)
     quantize: QuantizeRecipe = field(default_factory=QuantizeRecipe)
     decision: DecisionRecipe = field(default_factory=DecisionRecipe)
@@ -144,7 +207,7 @@ class Recipe:
         return Preprocessing(side_px=n.side_px, fit=n.fit, wide_range=n.wide_range, colour=n.colour)
 
     def _ranges(self) -> list[tuple[str, float, float, float]]:
-        n, t, p = self.network, self.train, self.prune
+        n, t, d, p = self.network, self.train, self.distill, self.prune
         return [
             ("seed", 0, self.seed, 2**31 - 1),
             ("network.side_px", 32, n.side_px, 1024),
@@ -155,12 +218,23 @@ class Recipe:
             ("train.batch", 1, t.batch, 1024),
             ("train.learning_rate", 1e-7, t.learning_rate, 1.0),
             ("train.unfrozen_blocks", 0, t.unfrozen_blocks, 1000),
+            ("train.fixed_specificity", 0.5, t.fixed_specificity, 1.0),
+            ("train.rate_decay", 0.01, t.rate_decay, 1.0),
+            ("train.focal_gamma", 0.0, t.focal_gamma, 10.0),
             ("train.label_smoothing", 0.0, t.label_smoothing, 0.5),
+            ("train.effective_beta", 0.0, t.effective_beta, 0.999999),
+            ("train.mixup", 0.0, t.mixup, 10.0),
+            ("train.cutmix", 0.0, t.cutmix, 10.0),
+            ("train.ema", 0.0, t.ema, 0.99999),
+            ("distill.width", 0.1, d.width, 2.0),
+            ("distill.epochs", 0, d.epochs, 1000),
+            ("distill.unfrozen_blocks", 0, d.unfrozen_blocks, 1000),
+            ("distill.share", 0.0, d.share, 1.0),
+            ("distill.temperature", 0.1, d.temperature, 100.0),
             ("prune.sparsity", 0.0, p.sparsity, 0.95),
             ("prune.epochs", 1, p.epochs, 1000),
             ("prune.learning_rate", 1e-7, p.learning_rate, 1.0),
             ("quantize.calibration_pictures", 8, self.quantize.calibration_pictures, 10_000),
-            ("decision.target_sensitivity", 0.5, self.decision.target_sensitivity, 1.0),
         ]
 
 
@@ -220,6 +294,7 @@ def describe_keys(cls: type = Recipe, prefix: str = "") -> list[tuple[str, str]]
 SECTIONS: dict[str, type] = {
     "network": NetworkRecipe,
     "train": TrainRecipe,
+    "distill": DistillRecipe,
     "prune": PruneRecipe,
     "quantize": QuantizeRecipe,
     "decision": DecisionRecipe,

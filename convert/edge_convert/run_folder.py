@@ -1,7 +1,7 @@
 """The folder of a build: one artefact folder a stage, each marked with what it was made from.
 
 A stage is written beside its place and moved there when it is whole, so a build killed at any moment goes on from the
-last finished stage.
+last finished stage, and within a stage from what the stage itself left there.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 from edge.errors import EdgeError
 
 MARK = "stage.json"
+BEGUN = "begun.json"
 
 
 def key_of(*parts: Any) -> str:
@@ -55,22 +56,32 @@ class RunFolder:
 
     def is_done(self, name: str, key: str) -> bool:
         """Whether the stage is whole and was made from exactly this."""
-        try:
-            return bool(json.loads((self.stage(name) / MARK).read_text(encoding="utf-8"))["key"] == key)
-        except (OSError, ValueError, KeyError):
-            return False
+        return _key_in(self.stage(name) / MARK) == key
 
     @contextmanager
-    def writing(self, name: str, key: str) -> Iterator[Path]:
-        """A folder to write a stage into; it takes the stage's place when the block ends without an error."""
+    def writing(self, name: str, key: str, *, afresh: bool = False) -> Iterator[Path]:
+        """A folder to write a stage into; it takes the stage's place when the block ends without an error.
+
+        What an interrupted build left in it, made from exactly the same, is still there, unless `afresh`.
+        """
         partial = self.path / f".{name}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
+        if afresh or _key_in(partial / BEGUN) != key:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+            (partial / BEGUN).write_text(json.dumps({"key": key}), encoding="utf-8")
         yield partial
-        (partial / MARK).write_text(json.dumps({"key": key}), encoding="utf-8")
+        (partial / BEGUN).rename(partial / MARK)
         for file in partial.rglob("*"):
             if file.is_file():
                 with file.open("rb") as stream:
                     os.fsync(stream.fileno())
         shutil.rmtree(self.stage(name), ignore_errors=True)
         partial.rename(self.stage(name))
+
+
+def _key_in(mark: Path) -> str | None:
+    """The key that a stage was marked with; None where there is no readable mark."""
+    try:
+        return str(json.loads(mark.read_text(encoding="utf-8"))["key"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

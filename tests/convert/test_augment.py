@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge_convert.augment import AUGMENTATIONS, Augmentation, augment, augmented_batch
+from edge_convert.train.augment import AUGMENTATIONS, Augmentation, augment, augmented_batch
 
 PICTURES = np.random.default_rng(1).integers(0, 256, (6, 64, 64, 3)).astype(np.uint8)
 ROWS = np.arange(6)

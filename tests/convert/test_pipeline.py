@@ -19,7 +19,7 @@ from edge.dataset import read_dataset
 from edge.errors import EdgeError
 from edge_convert.data.check import check_dataset
 from edge_convert.data.repair import drop_leaks
-from edge_convert.pipeline import _Builder
+from edge_convert.builder import Builder, Source
 from edge_convert.progress import finish
 from edge_convert.recipe import read_recipe
 from edge_convert.run_folder import RunFolder
@@ -109,11 +109,11 @@ def test_a_build_that_is_done_is_reused_whole_and_packs_the_same_bytes(copied: T
 
 
 def test_a_changed_key_runs_its_stage_and_those_after_it(copied: TinyBuild) -> None:
-    done = convert(copied, "--set", "decision.target_sensitivity=0.8")
+    done = convert(copied, "--set", "decision.profile=sensitivity >= 0.8")
     assert done.returncode == 0, done.stderr
     assert "quantize: unchanged, reused" in done.stderr
     assert "verify: unchanged" not in done.stderr
-    assert read_bundle(copied.bundle).manifest.decision.target_sensitivity == 0.8
+    assert read_bundle(copied.bundle).manifest.decision.profile.sensitivity == 0.8
 
 
 def test_from_a_stage_on_everything_runs_again(copied: TinyBuild) -> None:
@@ -232,8 +232,10 @@ def test_patients_named_in_the_file_names_stay_in_one_split(copied: TinyBuild, t
     recipe = read_recipe(copied.recipe)
     for pattern, known in ((r"(p\d+)_", True), (None, False)):
         with RunFolder.opened(tmp_path / f"run-{known}") as folder:
-            build = _Builder(recipe, folder, None)
-            finish(build.data(read_dataset(tmp_path / "set", group_pattern=pattern), "refuse"))
+            dataset = read_dataset(tmp_path / "set", group_pattern=pattern)
+            source = Source(dataset=dataset, fingerprint=dataset.fingerprint(), leaks="refuse", seed=recipe.seed)
+            build = Builder(recipe, folder, source)
+            finish(build.data())
             prepared = build.prepared
         splits: dict[str, set[str | None]] = {}
         for sample in prepared.samples:

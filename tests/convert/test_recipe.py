@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge.errors import RecipeError
-from edge_convert.augment import AUGMENTATIONS
+from edge_convert.train.augment import AUGMENTATIONS
 from edge_convert.backbones import BACKBONES
 from edge_convert.recipe import describe_keys, read_recipe
 
@@ -30,7 +30,7 @@ def written(folder: Path, text: str) -> Path:
 def test_a_minimal_recipe_has_defaults_for_the_rest(tmp_path: Path) -> None:
     recipe = read_recipe(written(tmp_path, MINIMAL))
     assert recipe.network.side_px == 224
-    assert recipe.decision.target_sensitivity == 0.95
+    assert recipe.decision.profile == "sensitivity >= 0.95"
     assert recipe.preprocessing.fit == "crop"
 
 
@@ -53,9 +53,29 @@ def test_every_shipped_recipe_is_valid_and_names_things_that_exist(path: Path) -
         (MINIMAL + "[prune]\nsparsity = 1.0", "between 0.0 and 0.95"),
         (MINIMAL.replace('"spotted"]\n[', '"x"]\n['), "'positive' must be some of the classes"),
         (MINIMAL.replace('["spotted"]', '["clean", "spotted"]'), "not all of them"),
+        (
+            MINIMAL + "[decision]\nprofile = 'who-tb'",
+            "known names: who-tb-screening-2014, who-tb-screening-2014-optimal",
+        ),
+        (MINIMAL + "[decision]\nprevalence = 1.0", "'decision.prevalence' is 1.0; it must lie between 0 and 1"),
+        (MINIMAL + "[decision]\ntarget_sensitivity = 0.9", "unknown key 'decision.target_sensitivity'"),
         (MINIMAL.replace('"spots"', '"../spots"'), "becomes a file name"),
     ],
-    ids=["empty", "broken", "unknown", "range", "type", "choice", "sparsity", "positive", "all-positive", "name"],
+    ids=[
+        "empty",
+        "broken",
+        "unknown",
+        "range",
+        "type",
+        "choice",
+        "sparsity",
+        "positive",
+        "all-positive",
+        "profile",
+        "prevalence",
+        "old key",
+        "name",
+    ],
 )
 def test_a_wrong_recipe_is_refused_by_key(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(RecipeError) as caught:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edge_convert.finetune import Epoch
 from edge_convert.prepare import Prepared
 from edge_convert.prune import LayerSparsity
 from edge_convert.recipe import Recipe
+from edge_convert.train.epoch import Epoch
 from edge_convert.verify import Verification
 
 __all__ = ["ReportInputs", "write_report"]

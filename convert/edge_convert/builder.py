@@ -1,0 +1,316 @@
+"""One build: its stages as methods, each of which runs or finds that an earlier build's artefacts still hold."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from edge import __version__
+from edge.dataset import Dataset
+from edge.fields import plain
+from edge.split import assign_folds, assign_splits
+from edge_convert import export, network
+from edge_convert.data.certificate import CERTIFICATE, SCHEMA, certify, write_certificate
+from edge_convert.data.check import check_dataset, raise_on_leak
+from edge_convert.data.repair import drop_leaks
+from edge_convert.pack import pack
+from edge_convert.prepare import Prepared, load_prepared, prepare
+from edge_convert.progress import Progress, Steps, translate
+from edge_convert.prune import LayerSparsity, prune
+from edge_convert.recipe import Recipe
+from edge_convert.report import ReportInputs, write_report
+from edge_convert.run_folder import RunFolder, key_of
+from edge_convert.train.checkpoint import Checkpoint
+from edge_convert.train.devices import devices
+from edge_convert.train.epoch import Epoch
+from edge_convert.train.finetune import finetune, teachers_recipe
+from edge_convert.train.logs import Logs
+from edge_convert.train.trainer import Keeping, Teacher
+from edge_convert.verify import Verification, load_verification, save_verification, verify
+
+T = TypeVar("T")
+Leaks = Literal["refuse", "drop"]
+STAGES = ("data", "teacher", "finetune", "prune", "quantize", "verify", "pack", "report")
+WEIGHTS = "weights.npz"
+HISTORY = "history.json"
+SPARSITY = "sparsity.json"
+CALIBRATION = "calibration.json"
+CHECKPOINT = "training.npz"
+DENSE = "dense.float32.tflite"
+REPORT = "report.html"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageEvent:
+    """What a build is doing. run: which of several builds, for example `fold 2 of 5`; empty for a single one.
+
+    reused: an earlier build's artefacts of this stage still hold.
+    """
+
+    stage: str
+    run: str = ""
+    reused: bool = False
+    progress: Progress | None = None
+
+
+Events = Generator[StageEvent, None, None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """The labelled pictures of one build or of several. seed: of the splits, where the data set has none."""
+
+    dataset: Dataset
+    fingerprint: str
+    leaks: Leaks
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fold:
+    """Number `number` of `of` folds: it is what is measured on, and the other ones train."""
+
+    number: int
+    of: int
+
+
+class Builder:
+    """The stages of one build, to be called in the order of STAGES."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: RunFolder,
+        source: Source,
+        *,
+        start: str | None = None,
+        logs: Path | None = None,
+        data_folder: RunFolder | None = None,
+        fold: Fold | None = None,
+    ) -> None:
+        """start: this stage and those after it run in any case. data_folder: where the data stage is, if elsewhere."""
+        self.recipe, self.folder, self.source, self.fold = recipe, folder, source, fold
+        self.data_folder = data_folder or folder
+        self._logs = Logs(logs) if logs is not None else None
+        self._forced = STAGES[STAGES.index(start) :] if start else ()
+        self._key = ""
+
+    def data(self) -> Events:
+        """Check, split and preprocess the pictures."""
+        r, source = self.recipe, self.source
+        # The fingerprint is of pictures, labels and groups; what else the later stages read of the set is here.
+        d = source.dataset
+        described = [d.name, d.synthetic, d.has_groups, str(d.folder.resolve())]
+        wanted = [plain(r.preprocessing), r.classes, r.positive, source.seed, source.leaks, SCHEMA]
+        if self._enter("data", __version__, described, wanted, source.fingerprint):
+            with self.data_folder.writing("data", self._key) as stage:
+                yield StageEvent(stage="data")
+                dataset, dropped = yield from _report_steps("data", _certified(source, stage))
+                yield from _report_steps("data", prepare(r, dataset, source.fingerprint, dropped, stage))
+        else:
+            yield StageEvent(stage="data", reused=True)
+        if self.fold is not None:
+            self._key = key_of(self._key, asdict(self.fold))
+
+    def teacher(self) -> Events:
+        """Train the larger network that the recipe's learns from, where it has one."""
+        r = self.recipe
+        if r.teacher == "none":
+            return
+        its = teachers_recipe(r)
+        yield from self._train("teacher", its, None, plain(its.network), _weights_key(its), plain(its.train), r.seed)
+
+    def finetune(self) -> Events:
+        """Train the network."""
+        r = self.recipe
+        taught = plain(r.distill) if r.teacher != "none" else None
+        made_from = [{**plain(r.network), "weights": _weights_key(r)}, plain(r.train), r.seed, taught]
+        yield from self._train("finetune", r, self._teacher, *made_from)
+
+    def prune(self) -> Events:
+        """Zero the small weights while training on."""
+        if not self._enter("prune", plain(self.recipe.prune)):
+            yield StageEvent(stage="prune", reused=True)
+            return
+        with self._writing("prune") as stage:
+            keeping, teacher = self._keeping(stage), self._teacher()
+            steps = prune(self.recipe, self._load("finetune"), self.prepared, keeping=keeping, teacher=teacher)
+            model, history, sparsity = yield from _report_steps("prune", steps)
+            _save_network(stage, model, history)
+            rows = [asdict(row) for row in sparsity]
+            (stage / SPARSITY).write_text(json.dumps(rows, indent=1), encoding="utf-8")
+
+    def quantize(self) -> Events:
+        """Export the float32 and the int8 file."""
+        if not self._enter("quantize", plain(self.recipe.quantize), export.calibration_source(self.recipe)):
+            yield StageEvent(stage="quantize", reused=True)
+            return
+        with self._writing("quantize") as stage:
+            yield from _report_steps("quantize", self._export(stage))
+
+    def verify(self) -> Events:
+        """Measure the files through the runtime."""
+        r = self.recipe
+        if not self._enter("verify", plain(r.decision), plain(r.gates)):
+            yield StageEvent(stage="verify", reused=True)
+            return
+        with self._writing("verify") as stage:
+            dense = (self.folder.stage("quantize") / DENSE).read_bytes()
+            steps = verify(r, self.prepared, self._models(), dense)
+            save_verification(stage, (yield from _report_steps("verify", steps)))
+
+    def pack(self) -> Generator[StageEvent, None, Path | None]:
+        """Write the bundle, where every gate is met. An older one never outlives a build that missed a gate."""
+        path = self.folder.path / f"{self.recipe.name}.edge"
+        verification = self.verification
+        if not verification.passed:
+            path.unlink(missing_ok=True)
+            return None
+        yield StageEvent(stage="pack")
+        manifest = pack(self.recipe, self.prepared, self._models(), verification, self._sparsity(), path)
+        note = f"{path}: {path.stat().st_size / 1e6:.1f} MB, {len(manifest.golden)} golden pictures"
+        yield StageEvent(stage="pack", progress=Progress(done=1, total=1, note=note))
+        return path
+
+    def report(self, bundle: Path | None) -> Generator[StageEvent, None, Path]:
+        """Write the report, whether or not the gates are met."""
+        yield StageEvent(stage="report")
+        path = self.folder.path / REPORT
+        inputs = ReportInputs(
+            recipe=self.recipe,
+            prepared=self.prepared,
+            models=self._models(),
+            verification=self.verification,
+            history=tuple(epoch for stage in self._trained() for epoch in self._history(stage)),
+            sparsity=tuple(self._sparsity()),
+            calibration=tuple(self._calibration()),
+            bundle=bundle,
+        )
+        write_report(path, inputs)
+        yield StageEvent(stage="report", progress=Progress(done=1, total=1, note=str(path)))
+        return path
+
+    @cached_property
+    def prepared(self) -> Prepared:
+        """The data stage's pictures, mapped from disk, in the splits of this build."""
+        prepared = load_prepared(self.data_folder.stage("data"))
+        return prepared if self.fold is None else in_fold(prepared, self.source, self.fold)
+
+    @cached_property
+    def verification(self) -> Verification:
+        """The verify stage's result."""
+        return load_verification(self.folder.stage("verify"))
+
+    def _enter(self, stage: str, *made_from: Any) -> bool:
+        """Whether a stage must run. Its key holds all the stages before it, so a change runs all that follow."""
+        self._key = key_of(self._key, stage, *made_from)
+        folder = self.data_folder if stage == "data" else self.folder
+        return stage in self._forced or not folder.is_done(stage, self._key)
+
+    def _writing(self, stage: str) -> AbstractContextManager[Path]:
+        return self.folder.writing(stage, self._key, afresh=stage in self._forced)
+
+    def _keeping(self, stage: Path) -> Keeping:
+        return Keeping(checkpoint=Checkpoint(stage / CHECKPOINT), logs=self._logs)
+
+    def _train(
+        self, name: str, recipe: Recipe, teacher: Callable[[], Teacher | None] | None, *made_from: Any
+    ) -> Events:
+        """Train a network into the stage `name`."""
+        if not self._enter(name, *made_from):
+            yield StageEvent(stage=name, reused=True)
+            return
+        with self._writing(name) as stage:
+            taught_by = teacher() if teacher is not None else None
+            steps = finetune(recipe, self.prepared, keeping=self._keeping(stage), teacher=taught_by)
+            model, history = yield from _report_steps(name, steps)
+            _save_network(stage, model, history)
+
+    def _teacher(self) -> Teacher | None:
+        """The trained teacher, on the devices that train; None where the recipe has none."""
+        if self.recipe.teacher == "none":
+            return None
+        its = teachers_recipe(self.recipe)
+        with devices(its.train.strategy).building(its.train.precision):
+            model = network.load_classifier(its, self.folder.stage("teacher") / WEIGHTS)
+        return Teacher(model=model, backbone=its.network.backbone)
+
+    def _trained(self) -> tuple[str, ...]:
+        """The stages that train, of this recipe."""
+        return ("finetune", "prune") if self.recipe.teacher == "none" else ("teacher", "finetune", "prune")
+
+    def _export(self, stage: Path) -> Steps[None]:
+        r, total = self.recipe, 3
+        pruned = self._load("prune")
+        files = {"float32": export.export_float(r, pruned)}
+        yield Progress(done=1, total=total)
+        names, pictures = export.calibration_pictures(r, self.prepared)
+        files["int8"] = export.export_int8(r, pruned, pictures)
+        yield Progress(done=2, total=total)
+        dense = export.export_float(r, self._load("finetune")) if r.prune.sparsity else files["float32"]
+        export.write_models(stage, files)
+        (stage / DENSE).write_bytes(dense)
+        (stage / CALIBRATION).write_text(json.dumps(names, indent=1), encoding="utf-8")
+        sizes = ", ".join(f"{name} {len(data) / 1e6:.2f} MB" for name, data in files.items())
+        yield Progress(done=total, total=total, note=f"{sizes}, calibrated on {len(names)} pictures")
+
+    def _load(self, stage: str) -> Any:
+        return network.load_classifier(self.recipe, self.folder.stage(stage) / WEIGHTS)
+
+    def _models(self) -> dict[str, bytes]:
+        return export.read_models(self.folder.stage("quantize"))
+
+    def _calibration(self) -> list[str]:
+        names: list[str] = json.loads((self.folder.stage("quantize") / CALIBRATION).read_text(encoding="utf-8"))
+        return names
+
+    def _history(self, stage: str) -> list[Epoch]:
+        rows = json.loads((self.folder.stage(stage) / HISTORY).read_text(encoding="utf-8"))
+        return [Epoch(**row) for row in rows]
+
+    def _sparsity(self) -> list[LayerSparsity]:
+        rows = json.loads((self.folder.stage("prune") / SPARSITY).read_text(encoding="utf-8"))
+        return [LayerSparsity(**row) for row in rows]
+
+
+def in_fold(prepared: Prepared, source: Source, fold: Fold) -> Prepared:
+    """The pictures with the fold as `val` and the other folds as `train`; the test split is left out altogether."""
+    folds = assign_folds(replace(source.dataset, samples=prepared.samples), folds=fold.of, seed=source.seed)
+    split = [None if number == 0 else "val" if number == fold.number else "train" for number in folds]
+    samples = tuple(replace(s, split=split) for s, split in zip(prepared.samples, split, strict=True))
+    return replace(prepared, samples=samples)
+
+
+def _weights_key(recipe: Recipe) -> str:
+    """What the network starts from: a word of the recipe, or the digest of a file."""
+    weights = Path(recipe.network.weights)
+    return hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else recipe.network.weights
+
+
+def _save_network(stage: Path, model: Any, history: list[Epoch]) -> None:
+    network.save_weights(model, stage / WEIGHTS)
+    (stage / HISTORY).write_text(json.dumps([asdict(epoch) for epoch in history], indent=1), encoding="utf-8")
+    Checkpoint(stage / CHECKPOINT).remove()
+
+
+def _certified(source: Source, stage: Path) -> Steps[tuple[Dataset, tuple[str, ...]]]:
+    """The data set in splits; where they leak, refused in the words of `edge data check`, or less what leaks.
+
+    The certificate in the stage's folder is of the data set as it was given.
+    """
+    report = yield from check_dataset(source.dataset, seed=source.seed)
+    if source.leaks == "refuse":
+        raise_on_leak(report)
+    write_certificate(stage / CERTIFICATE, certify(source.dataset, report, source.dataset.identity()))
+    return drop_leaks(assign_splits(source.dataset, seed=source.seed), report)
+
+
+def _report_steps(stage: str, steps: Steps[T]) -> Generator[StageEvent, None, T]:
+    """A stage's own steps as events of the build."""
+    return (yield from translate(steps, lambda progress: StageEvent(stage=stage, progress=progress)))

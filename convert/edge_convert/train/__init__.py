@@ -1,0 +1,1 @@
+"""Training. finetune.py lists its phases in order; read it first."""
