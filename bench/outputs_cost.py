@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from edge_convert import export, network
-from edge_convert.train.finetune import set_seeds
 from edge_convert.keras import tensorflow
 from edge_convert.recipe import NetworkRecipe, Recipe
+from edge_convert.train.finetune import set_seeds
 from edge_runtime.interpreter import find_interpreter
 
 
