@@ -50,9 +50,11 @@ def screen(
     from edge_runtime.pictures import expand
     from edge_runtime.pipeline import Screener
 
-    if overlay_folder is not None:
-        _make_overlay_folder(overlay_folder, pictures)
     screener = Screener.open(bundle, variant=variant, threads=threads)
+    if overlay_folder is not None:
+        if screener.manifest.saliency is None:
+            raise EdgeError("this bundle's model gives no heat map", remedy="screen without --overlay")
+        _make_overlay_folder(overlay_folder, pictures)
     _warn(screener)
     done = failed = 0
     found = expand(pictures)
@@ -242,8 +244,7 @@ def _write_overlay(screener: Screener, screening: Screening, folder: Path) -> bo
     target = folder / f"{stem}-{hashlib.sha256(picture).hexdigest()[:8]}.png"
     try:
         shown = screener.overlay(screening)
-        if shown is None:
-            raise EdgeError("this bundle's model gives no saliency map", remedy="screen without --overlay")
+        assert shown is not None
         write_atomically(target, cv2.imencode(".png", cv2.cvtColor(shown, cv2.COLOR_RGB2BGR))[1].tobytes())
     except (OSError, cv2.error) as error:
         reason = error.strerror if isinstance(error, OSError) else "OpenCV refuses its size"

@@ -410,13 +410,17 @@ def test_multiply_adds_are_those_of_the_papers(name: str, multiply_adds: float) 
     assert cost_of(find_backbone(name)).multiply_adds == pytest.approx(multiply_adds, rel=0.03)
 
 
-def test_the_table_of_networks_is_printed_and_is_json() -> None:
+def test_the_table_of_networks_is_printed_and_is_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     table = CliRunner().invoke(backbones, [], catch_exceptions=False).stdout
     rows = json.loads(CliRunner().invoke(backbones, ["--json"], catch_exceptions=False).stdout)
     assert [row["name"] for row in rows] == list(BACKBONES)
     for row in rows:
         assert row["name"] in table
         assert row["float32_mb"] == pytest.approx(4 * row["parameters"] / 1e6, abs=0.06)
+        assert row["quantization"] in table
+        assert 0 < row["prunable_layers"] <= row["kernels"]
+        assert row["measured"] is None
         assert (row["imagenet_top1"] is None) == (row["imagenet_top1_source"] is None)
 
 

@@ -53,4 +53,5 @@ ALEXNET = Backbone(
     dense_head=DenseHead(pool_px=3, stride=2, min_side_px=67),
     sources=(),
     notes="one column, batch normalisation for local response normalisation; from scratch only",
+    quantization="convolutions, ReLU and max pooling only; batch normalisation folds into the kernels",
 )

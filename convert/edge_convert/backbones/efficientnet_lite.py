@@ -137,5 +137,6 @@ EFFICIENTNET_LITE0 = Backbone(
     make=_make,
     sources=("package",),
     published=Published(top1=75.1, source="github.com/tensorflow/tpu, efficientnet/lite"),
-    notes="made for integers: its authors give 74.4 in int8; weights come with a package, no network needed",
+    notes="B0 for small devices; weights come with a package, no network needed",
+    quantization="made for it: ReLU6, no squeeze-and-excite; its authors give 74.4 in int8",
 )

@@ -80,5 +80,6 @@ INCEPTION_V3 = Backbone(
     make=_make,
     min_side_px=75,
     published=Published(top1=77.9, source=f"{KERAS_TABLE} (299 px)"),
-    notes="ReLU only; in int8 the branches of a join share one scale, set by the widest; large for a small device",
+    notes="large for a small device",
+    quantization="ReLU only; the branches of a join share one scale, set by the widest",
 )

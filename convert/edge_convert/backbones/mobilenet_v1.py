@@ -22,5 +22,6 @@ MOBILENET_V1 = Backbone(
     make=_make,
     pretrained_widths=(0.25, 0.5, 0.75, 1.0),
     published=Published(top1=70.4, source=KERAS_TABLE),
-    notes="the plainest graph here: no residual sums, ReLU6; made for integers",
+    notes="the plainest graph here: no residual sums",
+    quantization="every operation is an integer kernel; ReLU6 bounds a scale",
 )

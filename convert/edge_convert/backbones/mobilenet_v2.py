@@ -22,5 +22,7 @@ MOBILENET_V2 = Backbone(
     make=_make,
     pretrained_widths=(0.35, 0.5, 0.75, 1.0, 1.3, 1.4),
     published=Published(top1=71.3, source=KERAS_TABLE),
-    notes="ReLU6 and residual sums: made for integers",
+    notes="residual sums between narrow layers; what most recipes here use",
+    quantization="every operation is an integer kernel; ReLU6 bounds a scale; a trained one (width 0.35) "
+    "agreed with float32 on 0.93 of the classes",
 )

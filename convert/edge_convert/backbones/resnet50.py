@@ -36,5 +36,6 @@ RESNET50 = Backbone(
     ),
     make=_make,
     published=Published(top1=74.9, source=KERAS_TABLE),
-    notes="ReLU only, quantizes plainly; large for a small device",
+    notes="large for a small device",
+    quantization="ReLU and residual sums, every operation an integer kernel",
 )
