@@ -17,12 +17,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
+from edge.decision import Decision
 from edge.errors import BundleError, EdgeError
 from edge.fields import FieldError, build, plain
 from edge.files import read_ordinary, write_atomically
 from edge.preprocess import Preprocessing
 
-SCHEMA = 1
+SCHEMA = 2
 MANIFEST = "manifest.json"
 CARD = "card.md"
 MAX_MANIFEST_BYTES = 4 << 20
@@ -64,25 +65,6 @@ class ModelFile:
             raise FieldError("a model without 'outputs.probabilities' cannot screen")
         if self.input_scale <= 0:
             raise FieldError("'input_scale' must be above 0")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Decision:
-    """When to refer: the summed probability of the positive labels is at least the threshold.
-
-    fitted_on: which pictures the threshold was fitted on, in words.
-    """
-
-    positive: tuple[str, ...]
-    threshold: float
-    target_sensitivity: float
-    fitted_on: str
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.threshold <= 1:
-            raise FieldError(f"'decision.threshold' is {self.threshold}; it must be in [0, 1]")
-        if not 0 < self.target_sensitivity <= 1:
-            raise FieldError(f"'decision.target_sensitivity' is {self.target_sensitivity}; it must be in (0, 1]")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,7 +32,8 @@ class Verdict:
     """One screened picture.
 
     decision: `refer` where probability >= threshold, else `clear`. label: the most probable one. probability: of the
-    positive labels together. used_xywh: the part of the upright picture that the network saw, in its pixels.
+    positive labels together, calibrated as the bundle says, as are the probabilities. used_xywh: the part of the
+    upright picture that the network saw, in its pixels.
     delegate, interpreter, model: what ran the network, and which of the bundle's models. synthetic: the bundle was
     trained on rendered pictures and says nothing of a patient.
     """

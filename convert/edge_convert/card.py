@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edge.bundle import Manifest
+from edge_convert.operating_point import describe
 from edge_convert.verify import Verification, gate_table
 from edge_runtime.evaluate import render_text
 
@@ -17,7 +18,9 @@ LIMITS = (
     "The heat map shows what the network weighed, not where disease is.",
     "The share with the finding here is that of this data set. Where findings are rarer, more of the referrals are "
     "false alarms than these tables show.",
-    "Training may weight classes against imbalance; the probability is not a prevalence-adjusted risk.",
+    "Probabilities are calibrated to the share with the finding among the validation pictures; where findings are "
+    "rarer or more frequent they are no risk.",
+    "The lower bounds of sensitivity and specificity hold for pictures like those of validation, with 95 % confidence.",
 )
 
 
@@ -39,15 +42,19 @@ def model_card(manifest: Manifest, verification: Verification) -> str:
         "",
         *synthetic,
         f"Screens one picture for: {', '.join(decision.positive)}. It answers `refer` where the probability is "
-        f"at least {decision.threshold:.4f}, else `clear`. It supports a trained person's decision and does "
-        "not replace it.",
+        f"at least {decision.threshold:.4f}, else `clear`. "
+        + ("A group (patient, slide) is referred where any of its pictures is. " if decision.level == "group" else "")
+        + "It supports a trained person's decision and does not replace it.",
+        "",
+        "## Operating point",
+        "",
+        *(f"- {line}" for line in describe(decision, verification.by_rule, verification.held_out)),
         "",
         "## Network",
         "",
         f"- backbone: {recipe['network']['backbone']}, width {recipe['network']['width']}, "
         f"{manifest.preprocessing.side_px} px, {manifest.preprocessing.fit}",
         f"- labels: {', '.join(manifest.labels)}",
-        f"- threshold: fitted for {decision.target_sensitivity:.0%} sensitivity on {decision.fitted_on}",
         "",
         "## Data",
         "",

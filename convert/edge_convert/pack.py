@@ -78,4 +78,6 @@ def _metrics(verification: Verification, zeros: float) -> dict[str, Any]:
         "sizes": plain(verification.sizes),
         "sparsity": zeros,
         "gates": [{**plain(gate), "passed": gate.passed} for gate in verification.gates],
+        "by_rule": plain(verification.by_rule),
+        "held_out": plain(verification.held_out),
     }

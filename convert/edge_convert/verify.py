@@ -10,41 +10,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edge.bundle import SCHEMA, Bundle, Decision, Manifest, Part, SaliencyScale
+from edge.bundle import SCHEMA, Bundle, Manifest, Part, SaliencyScale
 from edge.dataset import Sample
+from edge.decision import Calibration, Decision, Rule
 from edge.errors import DataError
 from edge.fields import build, plain
+from edge.profile import parse_profile
 from edge.record import Failure
+from edge_convert.agreement import Agreement, agree
+from edge_convert.calibrate import Outputs
 from edge_convert.export import MODEL_FILES, model_entry
+from edge_convert.operating_point import HeldOut, cross_fit, fit_decision
 from edge_convert.prepare import Prepared
 from edge_convert.progress import Progress, Steps
 from edge_convert.recipe import Recipe
-from edge_runtime import saliency
-from edge_runtime.evaluate import Evaluation, Prediction, measure, positive_scores, predict
-from edge_runtime.metrics import fit_threshold
+from edge_runtime.evaluate import Evaluation, Prediction, calibrated, measure, predict
+from edge_runtime.judgement import Judged, require_groups
 from edge_runtime.pipeline import Screener
 
 TIMED_RUNS = 40
-ENLARGED = 32
-
-
-@dataclass(frozen=True, kw_only=True)
-class Agreement:
-    """int8 against float32 on the same pictures.
-
-    auc_drop: float32 less int8. flips: pictures whose decision differs at the int8 threshold. largest_difference: of
-    a positive probability. saliency: median Spearman correlation of the enlarged maps, over all and over the positive
-    pictures; None where the network gives no map.
-    """
-
-    n: int
-    auc_drop: float
-    flips: int
-    largest_difference: float
-    saliency: float | None
-    saliency_positive: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,16 +46,24 @@ class ModelSize:
 class Gate:
     """One demand of the recipe and what was measured. limit is a bound from below or, where `at_most`, from above.
 
-    measured: None where the demand does not apply: there is nothing in this network to measure.
+    measured: None where the demand does not apply: there is nothing in this network to measure. required: whether
+    missing it fails the build; else it is shown alone. note: what to know about it.
     """
 
     name: str
     measured: float | None
     limit: float
     at_most: bool
+    required: bool = True
+    note: str = ""
 
     @property
     def passed(self) -> bool:
+        """Whether the build may go on."""
+        return self.met or not self.required
+
+    @property
+    def met(self) -> bool:
         """Whether the demand is met, or does not apply."""
         if self.measured is None:
             return True
@@ -79,9 +72,15 @@ class Gate:
 
 @dataclass(frozen=True, kw_only=True)
 class Verification:
-    """What the build is worth. evaluations: by split and model, for example `val/int8`."""
+    """What the build is worth. evaluations: by split and model, for example `val/int8`.
+
+    by_rule: what each rule's threshold gives on validation, int8. held_out: calibration and threshold on pictures that
+    did not fit them; None where groups are too few to hold any out.
+    """
 
     decision: Decision
+    by_rule: dict[Rule, Judged]
+    held_out: HeldOut | None
     saliency_scale: SaliencyScale | None
     evaluations: dict[str, Evaluation]
     agreement: Agreement
@@ -123,12 +122,12 @@ def draft_bundle(recipe: Recipe, prepared: Prepared, models: dict[str, bytes], d
 def verify(recipe: Recipe, prepared: Prepared, models: dict[str, bytes], dense: bytes) -> Steps[Verification]:
     """Measure the models on the validation split, and on the test split where there is one.
 
-    The threshold is fitted on the int8 model's validation scores. models: `int8` and `float32`. dense: the float32
-    file before pruning, for the table of sizes.
+    Calibration and threshold are fitted on the int8 model's validation outputs. models: `int8` and
+    `float32`. dense: the float32 file before pruning, for the table of sizes.
     """
     positive = recipe.positive
-    target = recipe.decision.target_sensitivity
-    bundle = draft_bundle(recipe, prepared, models, _decision(recipe, prepared, 0.5))
+    require_groups(recipe.decision.level, prepared.has_groups)
+    bundle = draft_bundle(recipe, prepared, models, _undecided(recipe))
     splits = [split for split in ("val", "test") if len(prepared.rows(split))]
     results: dict[str, list[Prediction | Failure]] = {}
     total, done = 2 * sum(len(prepared.rows(split)) for split in splits), 0
@@ -140,23 +139,25 @@ def verify(recipe: Recipe, prepared: Prepared, models: dict[str, bytes], dense: 
                 found.append(result)
                 done += 1
                 yield Progress(done=done, total=total)
-    predictions = {key: _predictions(found) for key, found in results.items()}
-    scores, truth = positive_scores(predictions["val/int8"], positive)
-    decision = _decision(recipe, prepared, fit_threshold(scores, truth, target))
+    raw = {key: _predictions(found) for key, found in results.items()}
+    outputs = _outputs(raw["val/int8"], recipe)
+    point = fit_decision(recipe.decision, positive, outputs)
+    decision = point.decision
+    predictions = {key: calibrated(found, decision.calibration, list(outputs.positive)) for key, found in raw.items()}
     evaluations = {
-        key: measure(
-            found, labels=recipe.classes, positive=positive, threshold=decision.threshold, target_sensitivity=target
-        )
-        for key, found in results.items()
+        key: measure(found, labels=recipe.classes, decision=decision, prevalence=recipe.decision.prevalence)
+        for key, found in predictions.items()
     }
-    agreement = _agree(predictions["val/int8"], predictions["val/float32"], positive, decision, evaluations)
+    agreement = agree(predictions["val/int8"], predictions["val/float32"], positive, decision, evaluations)
     verification = Verification(
         decision=decision,
+        by_rule=point.by_rule,
+        held_out=cross_fit(recipe.decision, outputs),
         saliency_scale=_saliency_scale(predictions["val/int8"], positive, decision),
         evaluations=evaluations,
         agreement=agreement,
         sizes=_sizes(recipe, bundle, models, dense, prepared),
-        gates=_gates(recipe, evaluations["val/int8"], agreement),
+        gates=_gates(recipe, decision, evaluations["val/int8"], agreement),
         predictions=predictions,
     )
     yield Progress(done=total, total=total, note=_headline(verification))
@@ -171,8 +172,10 @@ def gate_table(gates: tuple[Gate, ...]) -> str:
         if gate.measured is None:
             lines.append(f"  n/a   {gate.name:<44}      n/a  (wanted {sign} {gate.limit:g}; this network gives no map)")
             continue
-        state = "ok  " if gate.passed else "MISS"
+        state = "ok  " if gate.met else "MISS" if gate.required else "note"
         lines.append(f"  {state}  {gate.name:<44} {gate.measured:8.4f}  (wanted {sign} {gate.limit:g})")
+        if gate.note:
+            lines.append(f"        {gate.note}")
     return "\n".join(lines)
 
 
@@ -180,14 +183,29 @@ def _samples(prepared: Prepared, split: str) -> list[Sample]:
     return [prepared.samples[row] for row in prepared.rows(split)]
 
 
-def _decision(recipe: Recipe, prepared: Prepared, threshold: float) -> Decision:
-    rows = prepared.rows("val")
-    positive = sum(prepared.samples[row].label in recipe.positive for row in rows)
+def _undecided(recipe: Recipe) -> Decision:
+    """A stand-in under which the network's outputs are read as they are."""
     return Decision(
         positive=recipe.positive,
-        threshold=threshold,
-        target_sensitivity=recipe.decision.target_sensitivity,
-        fitted_on=f"{positive} positive of {len(rows)} validation pictures, int8",
+        level=recipe.decision.level,
+        calibration=Calibration(kind="none"),
+        profile=parse_profile(recipe.decision.profile),
+        rule=recipe.decision.rule,
+        threshold=0.5,
+        sensitivity_bound=0.0,
+        specificity_bound=0.0,
+        met=False,
+        standing="not fitted yet",
+        fitted_on="nothing yet",
+    )
+
+
+def _outputs(predictions: tuple[Prediction, ...], recipe: Recipe) -> Outputs:
+    return Outputs(
+        outputs=np.array([p.outputs for p in predictions]),
+        targets=np.array([recipe.classes.index(p.label) for p in predictions], np.int64),
+        groups=tuple(p.group for p in predictions),
+        positive=tuple(recipe.classes.index(label) for label in recipe.positive),
     )
 
 
@@ -200,42 +218,6 @@ def _predictions(found: list[Prediction | Failure]) -> tuple[Prediction, ...]:
             remedy="put them back, or build with --from data",
         )
     return tuple(result for result in found if isinstance(result, Prediction))
-
-
-def _agree(
-    int8: tuple[Prediction, ...],
-    float32: tuple[Prediction, ...],
-    positive: tuple[str, ...],
-    decision: Decision,
-    evaluations: dict[str, Evaluation],
-) -> Agreement:
-    from scipy.stats import spearmanr
-
-    a, truth = positive_scores(int8, positive)
-    b, _ = positive_scores(float32, positive)
-    correlations = np.array(
-        [
-            spearmanr(_enlarged(x), _enlarged(y)).statistic
-            for x, y in zip(int8, float32, strict=True)
-            if x.heat is not None and y.heat is not None
-        ]
-    )
-    # A flat map has no ranks; it agrees with nothing.
-    correlations = np.nan_to_num(correlations, nan=0.0)
-    return Agreement(
-        n=len(int8),
-        auc_drop=evaluations["val/float32"].auc.value - evaluations["val/int8"].auc.value,
-        flips=int(((a >= decision.threshold) != (b >= decision.threshold)).sum()),
-        largest_difference=float(np.abs(a - b).max()),
-        saliency=float(np.median(correlations)) if len(correlations) else None,
-        saliency_positive=float(np.median(correlations[truth])) if len(correlations) else None,
-    )
-
-
-def _enlarged(prediction: Prediction) -> NDArray[np.float32]:
-    """The map as it is shown, smooth: ranks of 49 coarse cells say less than the picture a person sees."""
-    assert prediction.heat is not None
-    return saliency.enlarge(prediction.heat, ENLARGED, ENLARGED).ravel()
 
 
 def _saliency_scale(
@@ -277,9 +259,9 @@ def _sizes(
     )
 
 
-def _gates(recipe: Recipe, int8: Evaluation, agreement: Agreement) -> tuple[Gate, ...]:
+def _gates(recipe: Recipe, decision: Decision, int8: Evaluation, agreement: Agreement) -> tuple[Gate, ...]:
     g = recipe.gates
-    target = f"specificity at {recipe.decision.target_sensitivity:.0%} sensitivity"
+    target = f"specificity at {decision.profile.sensitivity:.0%} sensitivity"
     return (
         Gate(name="AUC, int8", measured=int8.auc.value, limit=g.min_auc, at_most=False),
         Gate(
@@ -301,14 +283,42 @@ def _gates(recipe: Recipe, int8: Evaluation, agreement: Agreement) -> tuple[Gate
             limit=g.min_saliency_agreement,
             at_most=False,
         ),
+        *_profile_gates(recipe, decision),
     )
+
+
+def _profile_gates(recipe: Recipe, decision: Decision) -> tuple[Gate, ...]:
+    """The profile by its lower bounds: always shown, a gate where the recipe says so."""
+    profile, required = decision.profile, recipe.gates.require_profile
+    gates = [
+        Gate(
+            name=f"sensitivity's lower bound, by {decision.level}",
+            measured=decision.sensitivity_bound,
+            limit=profile.sensitivity,
+            at_most=False,
+            required=required,
+            note=decision.standing if profile.specificity is None else "",
+        )
+    ]
+    if profile.specificity is not None:
+        gates.append(
+            Gate(
+                name=f"specificity's lower bound, by {decision.level}",
+                measured=decision.specificity_bound,
+                limit=profile.specificity,
+                at_most=False,
+                required=required,
+                note=decision.standing,
+            )
+        )
+    return tuple(gates)
 
 
 def _headline(verification: Verification) -> str:
     e = verification.evaluations["val/int8"]
     return (
-        f"validation, int8: AUC {e.auc}, specificity {e.specificity_at_target.value:.4f} "
-        f"at {e.target_sensitivity:.0%} sensitivity"
+        f"validation, int8: AUC {e.auc}, sensitivity {e.sensitivity.value:.4f}, specificity {e.specificity.value:.4f}; "
+        f"{verification.decision.standing}"
     )
 
 
@@ -330,7 +340,7 @@ def load_verification(folder: Path) -> Verification:
     for line in (folder / "predictions.jsonl").read_text(encoding="utf-8").splitlines():
         row: dict[str, Any] = json.loads(line)
         key, heat = row.pop("of"), row.pop("heat")
-        row["probabilities"] = tuple(row["probabilities"])
+        row["outputs"], row["probabilities"] = tuple(row["outputs"]), tuple(row["probabilities"])
         row["heat"] = None if heat is None else np.array(heat, np.float32)
         predictions.setdefault(key, []).append(Prediction(**row))
     loaded = build(Verification, {**fields, "predictions": {}})

@@ -83,6 +83,12 @@ def screen(
 @click.option("--data", "folder", type=FILE, required=True, help="Labelled pictures: manifest.csv or a folder a class.")
 @click.option("--split", help="Only this split: train, val or test.")
 @click.option("--group-pattern", metavar="RE", help="Finds the patient in each name. Default: as in the build.")
+@click.option("--profile", "profile_text", help="Judge by this target profile. Default: the bundle's.")
+@click.option(
+    "--prevalence",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Share with the finding where it will screen: gives predictive values.",
+)
 @click.option("--rename", multiple=True, metavar="THEIRS=OURS", help="A label of the data set as the bundle calls it.")
 @click.option("--json", "as_json", is_flag=True, help="The measures as one JSON object.")
 @variant_option
@@ -92,25 +98,31 @@ def evaluate(
     folder: Path,
     split: str | None,
     group_pattern: str | None,
+    profile_text: str | None,
+    prevalence: float | None,
     rename: tuple[str, ...],
     as_json: bool,
     variant: str,
     threads: int | None,
 ) -> int:
-    """Measure BUNDLE on labelled pictures: AUC, sensitivity, specificity with 95 % intervals, pointing game."""
+    """Measure BUNDLE on labelled pictures: AUC, sensitivity, specificity with 95 % intervals, and its profile."""
     from edge.dataset import read_dataset
     from edge.fields import plain
+    from edge.profile import parse_profile
     from edge.split import assign_splits
     from edge_runtime.evaluate import measure, predict, render_text
+    from edge_runtime.judgement import require_groups
     from edge_runtime.pipeline import Screener
 
-    dataset = read_dataset(folder)
+    profile = None if profile_text is None else parse_profile(profile_text)
+    dataset = read_dataset(folder, group_pattern=group_pattern)
     screener = Screener.open(bundle, variant=variant, threads=threads)
     manifest = screener.manifest
+    if not dataset.has_groups and (pattern := _pattern_of_build(dataset.folder, manifest.data)):
+        dataset = read_dataset(folder, group_pattern=pattern)
+    require_groups(manifest.decision.level, dataset.has_groups)
     if split and not dataset.has_splits:
         # The very splits of the build, where this is the set it was built from.
-        pattern = group_pattern or _pattern_of_build(dataset.folder, manifest.data)
-        dataset = read_dataset(folder, group_pattern=pattern) if pattern else dataset
         dataset = assign_splits(dataset, seed=int(manifest.recipe.get("seed", 0)))
     if split in (None, "train") and dataset.fingerprint() == manifest.data.get("fingerprint"):
         _tell("these pictures trained the model: what follows flatters it; see --split test")
@@ -123,13 +135,12 @@ def evaluate(
         for result in predict(screener, samples):
             results.append(result)
             bar.show("screening", len(results), len(samples))
-    decision = manifest.decision
     evaluation = measure(
         results,
         labels=manifest.labels,
-        positive=decision.positive,
-        threshold=decision.threshold,
-        target_sensitivity=decision.target_sensitivity,
+        decision=manifest.decision,
+        profile=profile,
+        prevalence=_prevalence_of_recipe(manifest.recipe) if prevalence is None else prevalence,
     )
     synthetic = dataset.synthetic or manifest.synthetic
     if as_json:
@@ -267,6 +278,13 @@ def _pattern_of_build(folder: Path, data: dict[str, Any]) -> str | None:
     return pattern if grouped.fingerprint() == data.get("fingerprint") else None
 
 
+def _prevalence_of_recipe(recipe: dict[str, Any]) -> float | None:
+    """The prevalence that the build's recipe gave, where it did."""
+    decision = recipe.get("decision")
+    found = decision.get("prevalence") if isinstance(decision, dict) else None
+    return found if isinstance(found, float) and 0 < found < 1 else None
+
+
 def _rename(samples: Any, pairs: tuple[str, ...], labels: tuple[str, ...]) -> Any:
     """The samples with the bundle's names for their labels. Raises DataError for a label it does not have."""
     from dataclasses import replace
@@ -306,7 +324,10 @@ def _describe(bundle: Bundle) -> str:
         f"  schema       {m.schema}",
         f"  labels       {', '.join(m.labels)}",
         f"  refer        when p({' + '.join(decision.positive)}) >= {decision.threshold:.4f}",
-        f"               fitted for {decision.target_sensitivity:.0%} sensitivity on {decision.fitted_on}",
+        f"               by {decision.level}; probabilities calibrated: {decision.calibration.kind}",
+        f"  profile      {decision.profile.title}",
+        f"               {decision.standing}",
+        f"               fitted ({decision.rule}) on {decision.fitted_on}",
         f"  input        {m.preprocessing.side_px} x {m.preprocessing.side_px} px RGB, {m.preprocessing.fit}",
     ]
     for name, model in m.models.items():

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.dataset import Box, Sample
+from edge.decision import Calibration, Decision, Level
 from edge.errors import DataError, PictureError
+from edge.profile import Profile
 from edge.record import Failure
 from edge_runtime import saliency
+from edge_runtime.calibration import calibrate, logit, positive_score
+from edge_runtime.judgement import Cases, Judged, Predictive, Standing, judge, predictive, standing
 from edge_runtime.metrics import (
     Interval,
     expected_calibration_error,
@@ -27,7 +31,8 @@ from edge_runtime.pipeline import Screener
 class Prediction:
     """One labelled picture and what the network said of it.
 
-    probabilities: in the order of the bundle's labels. probability: of the positive labels together. heat: (rows,
+    outputs: the network's own probabilities, in the order of the bundle's labels. probabilities: the same, calibrated.
+    probability: calibrated, of the positive labels together. heat: (rows,
     columns) evidence in logits, or None. points: whether the map's peak lies in a marked box; None without a map
     or boxes. infer_ms: wall-clock time of the network.
     """
@@ -35,6 +40,7 @@ class Prediction:
     name: str
     label: str
     group: str
+    outputs: tuple[float, ...]
     probabilities: tuple[float, ...]
     probability: float
     heat: NDArray[np.float32] | None = field(repr=False)
@@ -47,7 +53,10 @@ class Evaluation:
     """What was measured. Intervals are 95 %: by group bootstrap, widened where groups are few, for AUC and
     average precision; Wilson for shares.
 
-    specificity_at_target: where these very pictures' sensitivity reaches the target (no threshold carried over).
+    sensitivity and specificity are of the decision's level, pictures or groups; `levels` holds them for pictures and,
+    where groups are known and hold several pictures, for groups, with their one-sided lower 95 % bounds.
+    specificity_at_target: where these very cases' sensitivity reaches the profile's (no threshold carried over).
+    output_error, calibration_error: expected calibration error of the network's outputs, and of the probabilities.
     confusion: rows are true labels, columns the most probable label, in the order of `labels`.
     pointing_game: share of positive pictures with boxes whose map peaks inside one; `_detected`: of the referred ones.
     """
@@ -58,13 +67,17 @@ class Evaluation:
     n_positive: int
     n_groups: int
     threshold: float
-    target_sensitivity: float
+    level: Level
+    levels: tuple[Judged, ...]
+    standing: Standing
+    predictive: Predictive | None
     auc: Interval
     average_precision: Interval
     sensitivity: Interval
     specificity: Interval
     specificity_at_target: Interval
     accuracy: Interval
+    output_error: float
     calibration_error: float
     confusion: tuple[tuple[int, ...], ...]
     pointing_game: Interval | None
@@ -72,6 +85,11 @@ class Evaluation:
     pointing_game_detected: Interval | None
     infer_ms_median: float
     unreadable: tuple[Failure, ...]
+
+    @property
+    def judged(self) -> Judged:
+        """What the threshold gives at the decision's level."""
+        return next(judged for judged in self.levels if judged.level == self.level)
 
 
 def predict(screener: Screener, samples: Iterable[Sample]) -> Iterator[Prediction | Failure]:
@@ -90,6 +108,7 @@ def predict(screener: Screener, samples: Iterable[Sample]) -> Iterator[Predictio
             name=sample.name,
             label=sample.label,
             group=sample.group,
+            outputs=tuple(map(float, screening.outputs)),
             probabilities=tuple(screening.verdict.probabilities.values()),
             probability=screening.verdict.probability,
             heat=screening.heat,
@@ -108,16 +127,33 @@ def positive_scores(
     )
 
 
+def calibrated(
+    predictions: Sequence[Prediction], calibration: Calibration, positive: list[int]
+) -> tuple[Prediction, ...]:
+    """The predictions as another calibration of the same network has them. positive: indices of the labels."""
+    if not predictions:
+        return ()
+    together, each = calibrate(calibration, np.array([p.outputs for p in predictions]), positive)
+    return tuple(
+        replace(p, probability=float(probability), probabilities=tuple(map(float, probabilities)))
+        for p, probability, probabilities in zip(predictions, together, each, strict=True)
+    )
+
+
 def measure(
     results: Sequence[Prediction | Failure],
     *,
     labels: tuple[str, ...],
-    positive: tuple[str, ...],
-    threshold: float,
-    target_sensitivity: float,
+    decision: Decision,
+    profile: Profile | None = None,
+    prevalence: float | None = None,
 ) -> Evaluation:
-    """The measures of a set of predictions. Raises DataError where a class that they need is absent."""
+    """The measures of a set of predictions. Raises DataError where a class that they need is absent.
+
+    profile: to judge by; the decision's own where it is None. prevalence: for predictive values; None for none.
+    """
     found = [result for result in results if isinstance(result, Prediction)]
+    positive, wanted = decision.positive, profile or decision.profile
     scores, truth = positive_scores(found, positive)
     if not found:
         raise DataError("none of the pictures can be read", remedy="run `edge data check DIR` for the reasons")
@@ -128,33 +164,47 @@ def measure(
         )
     groups = [p.group for p in found]
     auc, average_precision = ranking_intervals(scores, truth, groups)
-    refer = scores >= threshold
-    at_target = fit_threshold(scores, truth, target_sensitivity)
+    outputs = positive_score(np.array([p.outputs for p in found]), [labels.index(label) for label in positive])
+    shown: list[Level] = ["picture"]
+    # Groups too, where they hold more than one picture on average.
+    if len(set(groups)) < len(groups) or decision.level == "group":
+        shown.append("group")
+    cases = {level: Cases.at(level, scores, truth, groups, logit(outputs)) for level in shown}
+    levels = tuple(judge(each, decision.threshold) for each in cases.values())
+    judged = next(each for each in levels if each.level == decision.level)
     confusion = _confusion(found, labels)
     pointed = [p for p in found if p.points is not None and p.label in positive]
-    detected = [p for p in pointed if p.probability >= threshold]
     return Evaluation(
         labels=labels,
         positive=positive,
         n=len(found),
         n_positive=int(truth.sum()),
         n_groups=len(set(groups)),
-        threshold=threshold,
-        target_sensitivity=target_sensitivity,
+        threshold=decision.threshold,
+        level=decision.level,
+        levels=levels,
+        standing=standing(wanted, judged),
+        predictive=None if prevalence is None else predictive(judged, prevalence),
         auc=auc,
         average_precision=average_precision,
-        sensitivity=wilson(int((refer & truth).sum()), int(truth.sum())),
-        specificity=wilson(int((~refer & ~truth).sum()), int((~truth).sum())),
-        specificity_at_target=wilson(int(((scores < at_target) & ~truth).sum()), int((~truth).sum())),
+        sensitivity=judged.sensitivity,
+        specificity=judged.specificity,
+        specificity_at_target=_at_target(cases[decision.level], wanted),
         accuracy=wilson(int(np.trace(confusion)), len(found)),
+        output_error=expected_calibration_error(outputs, truth),
         calibration_error=expected_calibration_error(scores, truth),
         confusion=tuple(tuple(int(count) for count in row) for row in confusion),
         pointing_game=_share(pointed),
         pointing_game_n=len(pointed),
-        pointing_game_detected=_share(detected),
+        pointing_game_detected=_share([p for p in pointed if p.probability >= decision.threshold]),
         infer_ms_median=float(np.median([p.infer_ms for p in found])),
         unreadable=tuple(result for result in results if isinstance(result, Failure)),
     )
+
+
+def _at_target(cases: Cases, profile: Profile) -> Interval:
+    at_target = fit_threshold(cases.scores, cases.truth, profile.sensitivity)
+    return wilson(int(((cases.scores < at_target) & ~cases.truth).sum()), int((~cases.truth).sum()))
 
 
 def render_text(evaluation: Evaluation, *, title: str) -> str:
@@ -163,9 +213,7 @@ def render_text(evaluation: Evaluation, *, title: str) -> str:
     rows = [
         ("AUC", e.auc),
         ("average precision", e.average_precision),
-        (f"sensitivity at threshold {e.threshold:.4f}", e.sensitivity),
-        (f"specificity at threshold {e.threshold:.4f}", e.specificity),
-        (f"specificity at {e.target_sensitivity:.0%} sensitivity", e.specificity_at_target),
+        (f"specificity at {e.standing.profile.sensitivity:.0%} sensitivity", e.specificity_at_target),
         ("accuracy of the most probable label", e.accuracy),
         (f"pointing game, {e.pointing_game_n} pictures with boxes", e.pointing_game),
         ("pointing game, referred ones", e.pointing_game_detected),
@@ -176,14 +224,39 @@ def render_text(evaluation: Evaluation, *, title: str) -> str:
         + (f", {len(e.unreadable)} UNREADABLE and left out" if e.unreadable else ""),
         "",
         *(f"  {name:<42} {interval}" for name, interval in rows if interval is not None),
-        f"  {'expected calibration error':<42} {e.calibration_error:.4f}",
+        f"  {'expected calibration error':<42} {e.calibration_error:.4f} (of the network alone {e.output_error:.4f})",
         f"  {'median inference, ms':<42} {e.infer_ms_median:.2f}",
+        "",
+        *(line for judged in e.levels for line in _judged_lines(judged, decides=judged.level == e.level)),
+        f"  {e.standing.profile.name}: {e.standing.words}",
+        *_predictive_lines(e.predictive),
         "",
         "  confusion (rows: truth, columns: most probable)",
         *_confusion_lines(e),
     ]
     lines += [f"  unreadable: {failure.picture}: {failure.error}" for failure in e.unreadable]
     return "\n".join(lines)
+
+
+def _judged_lines(judged: Judged, *, decides: bool) -> list[str]:
+    by = f"  at threshold {judged.threshold:.4f}, by {judged.level}" + ("" if decides else " (not what is decided on)")
+    return [
+        by,
+        f"    {f'sensitivity, {judged.referred} of {judged.positives}':<40} {judged.sensitivity}, "
+        f"lower bound {judged.sensitivity_bound:.4f}",
+        f"    {f'specificity, {judged.cleared} of {judged.negatives}':<40} {judged.specificity}, "
+        f"lower bound {judged.specificity_bound:.4f}",
+    ]
+
+
+def _predictive_lines(found: Predictive | None) -> list[str]:
+    if found is None:
+        return []
+    return [
+        f"  where {found.prevalence:.4g} of those screened have the finding",
+        f"    {'of the referred, with it (PPV)':<40} {found.ppv}",
+        f"    {'of the cleared, without it (NPV)':<40} {found.npv}",
+    ]
 
 
 def _confusion_lines(evaluation: Evaluation) -> list[str]:

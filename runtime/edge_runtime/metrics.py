@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 RESAMPLES = 1000
 Z95 = 1.959963984540054
 
+SAME_SCORE = 1e-9
+"""Scores that are nearer to one another than this are taken as equal when a threshold is put between them."""
+
 FEWEST_GROUPS = 5
 """Groups with positives, and with negatives, below which a bootstrap over groups is not believed."""
 
@@ -137,7 +140,7 @@ def tails(groups: Sequence[str], positive: NDArray[np.bool_]) -> tuple[float, fl
     n = min(groups_holding(groups, positive))
     if n < FEWEST_GROUPS:
         return 0.0, 100.0
-    outside = 50 * math.erfc(math.sqrt(n / (n - 1)) * _student(n - 1) / math.sqrt(2))
+    outside = 50 * math.erfc(math.sqrt(n / (n - 1)) * student(n - 1, Z95) / math.sqrt(2))
     return outside, 100 - outside
 
 
@@ -147,9 +150,12 @@ def groups_holding(groups: Sequence[str], positive: NDArray[np.bool_]) -> tuple[
     return len(np.unique(names[positive])), len(np.unique(names[~positive]))
 
 
-def _student(freedom: int) -> float:
-    """Student's t at 97.5 %, from 4 degrees of freedom on within 0.01 (Abramowitz and Stegun 1964, 26.7.5)."""
-    z, v = Z95, freedom
+def student(freedom: int, z: float) -> float:
+    """Student's t where the normal has `z`: from 4 degrees of freedom on, up to 97.5 %, within 0.01.
+
+    Abramowitz and Stegun 1964, 26.7.5.
+    """
+    v = freedom
     return (
         z
         + (z**3 + z) / (4 * v)
@@ -186,16 +192,27 @@ def _widest(formula: Interval, drawn: NDArray[np.float64], percents: tuple[float
 def fit_threshold(scores: NDArray[np.float64], positive: NDArray[np.bool_], target_sensitivity: float) -> float:
     """A threshold that refers at least `target_sensitivity` of the positives, and as few others as that allows.
 
-    It lies half-way to the next lower score seen, so that a difference of one rounding step between two devices
-    does not turn a referral into a clearance.
+    It lies half-way to the next lower score seen, see `half_way_down`.
     """
     ranked = np.sort(scores[positive])[::-1]
     needed = math.ceil(target_sensitivity * len(ranked) - 1e-9)
-    last = float(ranked[max(needed, 1) - 1])
-    lower = scores[scores < last]
+    return half_way_down(scores, float(ranked[max(needed, 1) - 1]))
+
+
+def half_way_down(scores: NDArray[np.float64], last: float) -> float:
+    """A threshold between the score `last`, which is still referred, and the next lower one that was seen.
+
+    Half-way, so that a difference of one rounding step between two devices does not turn a referral into a clearance;
+    in log-odds, where scores are evenly spread after calibration. Scores that differ by a hair are one: arithmetic in
+    another order must not part them.
+    """
+    lower = scores[scores < last - SAME_SCORE]
     below = float(lower.max()) if len(lower) else 0.0
-    # Where a finding has a probability of exactly 0, as int8 can give, only referring everything reaches the target.
-    return (last + below) / 2
+    if below <= 0 or last >= 1:
+        # No log-odds here. Where a finding has a score of exactly 0 only referring everything refers it.
+        return (last + below) / 2
+    odds = math.sqrt(last / (1 - last) * below / (1 - below))
+    return odds / (1 + odds)
 
 
 def equal_bins(scores: NDArray[np.float64], bins: int) -> list[NDArray[np.int64]]:

@@ -1,4 +1,4 @@
-"""The device's steps, in order: decode, preprocess, infer, decide, explain, record. Read this file first."""
+"""The device's steps, in order: decode, preprocess, infer, calibrate, decide, explain, record. Read this file first."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from edge.files import read_ordinary
 from edge.preprocess import Placement
 from edge.record import BundleId, Latency, Verdict
 from edge_runtime import saliency
+from edge_runtime.calibration import calibrate
 from edge_runtime.interpreter import Network
 
 
@@ -24,11 +25,13 @@ from edge_runtime.interpreter import Network
 class Screening:
     """One picture's verdict and what it stands on.
 
+    outputs: (classes,) the network's own probabilities, before calibration.
     picture: (height, width, 3) uint8 RGB, upright. heat: (rows, columns) evidence in logits, None where the model
     gives no map or none was asked for.
     """
 
     verdict: Verdict
+    outputs: NDArray[np.float32] = field(repr=False)
     picture: NDArray[np.uint8] = field(repr=False)
     placement: Placement
     heat: NDArray[np.float32] | None = field(repr=False)
@@ -86,13 +89,13 @@ class Screener:
         tensor = preprocessing.to_input(picture)
         clock.append(time.perf_counter())
         self.network.run(tensor)
-        probabilities = self.network.output("probabilities")
+        outputs = self.network.output("probabilities")
         clock.append(time.perf_counter())
-        heat = self._explain(probabilities) if explain else None
+        heat = self._explain(outputs) if explain else None
         clock.append(time.perf_counter())
         placement = preprocessing.place(picture.shape[1], picture.shape[0])
-        verdict = self._record(name, probabilities, placement, clock)
-        return Screening(verdict=verdict, picture=picture, placement=placement, heat=heat)
+        verdict = self._record(name, outputs, placement, clock)
+        return Screening(verdict=verdict, outputs=outputs, picture=picture, placement=placement, heat=heat)
 
     def overlay(self, screening: Screening) -> NDArray[np.uint8] | None:
         """The picture under its heat map, RGB; None where the model gives no map."""
@@ -110,29 +113,29 @@ class Screener:
             caption=f"{verdict.decision}  p={verdict.probability:.3f}  threshold {verdict.threshold:.3f}{mark}",
         )
 
-    def _explain(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    def _explain(self, outputs: NDArray[np.float32]) -> NDArray[np.float32] | None:
         if not self.network.has("class_activation"):
             return None
-        return saliency.evidence(self.network.output("class_activation"), probabilities, self._positive)
+        return saliency.evidence(self.network.output("class_activation"), outputs, self._positive)
 
-    def _record(
-        self, name: str, probabilities: NDArray[np.float32], placement: Placement, clock: list[float]
-    ) -> Verdict:
-        if not np.isfinite(probabilities).all():
+    def _record(self, name: str, outputs: NDArray[np.float32], placement: Placement, clock: list[float]) -> Verdict:
+        if not np.isfinite(outputs).all():
             # Never a verdict from a number that is none: NaN >= threshold is False, a silent "clear".
             raise InterpreterError("the network gave no number", remedy="run `edge show BUNDLE --self-test`")
-        decision, positive = decide(probabilities, self._positive, self.manifest.decision.threshold)
+        rule = self.manifest.decision
+        together, each = calibrate(rule.calibration, outputs[np.newaxis], self._positive)
+        probability, probabilities = float(together[0]), each[0]
         steps = [1e3 * (after - before) for before, after in itertools.pairwise(clock)]
         decode, preprocess, infer, explain = steps
         return Verdict(
             picture=name,
-            decision=decision,
+            decision=decide(probability, rule.threshold),
             label=self.manifest.labels[int(np.argmax(probabilities))],
-            probability=positive,
+            probability=probability,
             probabilities={
                 label: float(value) for label, value in zip(self.manifest.labels, probabilities, strict=True)
             },
-            threshold=self.manifest.decision.threshold,
+            threshold=rule.threshold,
             used_xywh=placement.source_xywh,
             latency_ms=Latency(
                 decode=decode, preprocess=preprocess, infer=infer, saliency=explain, total=1e3 * (clock[-1] - clock[0])
@@ -145,9 +148,6 @@ class Screener:
         )
 
 
-def decide(
-    probabilities: NDArray[np.float32], positive: list[int], threshold: float
-) -> tuple[Literal["refer", "clear"], float]:
-    """The decision and the summed probability of the positive classes."""
-    total = float(probabilities[positive].sum(dtype=np.float64))
-    return ("refer" if total >= threshold else "clear"), total
+def decide(probability: float, threshold: float) -> Literal["refer", "clear"]:
+    """The decision; a probability at the threshold is referred."""
+    return "refer" if probability >= threshold else "clear"

@@ -23,7 +23,6 @@ from edge.bundle import Bundle
 from edge.dataset import read_dataset
 from edge_convert import export, network
 from edge_convert.backbones import find_backbone
-from edge_convert.finetune import Epoch, fit_last_layer
 from edge_convert.keras import keras
 from edge_convert.prepare import load_prepared, prepare
 from edge_convert.progress import finish
@@ -33,6 +32,7 @@ from edge_convert.report import ReportInputs, numbers, write_report
 from edge_convert.report.gallery import MISSES_SHOWN, SHOWN, gallery, with_boxes
 from edge_convert.report.inline import PALETTE
 from edge_convert.report.numbers import Scored
+from edge_convert.train.last_layer import fit_last_layer
 from edge_convert.verify import Gate, Verification, draft_bundle, verify
 from edge_runtime.evaluate import Prediction
 from edge_runtime.pipeline import Screener
@@ -43,6 +43,7 @@ PICTURES = {"train": 12, "val": 20, "test": 12}
 SECTIONS = [
     "summary",
     "gates",
+    "operating",
     "curves",
     "decisions",
     "probabilities",
@@ -53,6 +54,7 @@ SECTIONS = [
     "data",
     "doubt",
 ]
+SERIES = ("network", "calibrated")
 BLOCKS = ("td", "th", "p", "h1", "h2", "h3", "caption", "figcaption", "dt", "dd", "li")
 RECIPE = Recipe(
     name="dots <script>",
@@ -61,7 +63,7 @@ RECIPE = Recipe(
     network=NetworkRecipe(backbone="mobilenetv2", side_px=96, width=0.35, weights="none"),
     quantize=QuantizeRecipe(calibration_pictures=8),
     # Low, so that some of the findings are certain to be missed.
-    decision=DecisionRecipe(target_sensitivity=0.7),
+    decision=DecisionRecipe(profile="sensitivity >= 0.7", rule="point", prevalence=0.02),
     gates=GateRecipe(min_auc=0.0, max_auc_drop=1.0, max_flips=1.0, min_saliency_agreement=-1.0),
 )
 
@@ -260,16 +262,32 @@ def test_the_first_page_counts_what_the_predictions_say(inputs: ReportInputs, pa
 
 def test_few_findings_are_called_few(page: Page) -> None:
     assert "Only 10 pictures have the finding." in page.text("summary")
-    assert "target" not in page.text("summary")
 
 
-def test_a_threshold_that_misses_its_own_target_is_called_out(inputs: ReportInputs, tmp_path: Path) -> None:
-    v = inputs.verification
-    zero = tuple(replace(p, probability=0.0) for p in v.predictions["val/int8"])
-    predictions = {**v.predictions, "val/int8": zero}
-    page = written(tmp_path, replace(inputs, verification=replace(v, predictions=predictions)))
-    assert "The target of 70.0 % sensitivity is not reached on the very pictures" in page.text("summary")
-    assert "Of 10 pictures with the finding 0 were referred: 0.0 %" in page.text("summary")
+def test_a_profile_that_is_not_shown_is_called_out(inputs: ReportInputs, page: Page) -> None:
+    for split in ("val", "test"):
+        standing = inputs.verification.evaluations[f"{split}/int8"].standing
+        assert not standing.met
+        assert f"sensitivity >= 0.7: {standing.words}." in page.text("summary")
+    assert inputs.verification.decision.standing in page.text("operating")
+    assert inputs.verification.decision.standing in page.text("gates")
+    assert "not met, not required" in page.text("gates")
+
+
+def test_the_operating_point_shows_both_rules_and_both_levels(inputs: ReportInputs, page: Page) -> None:
+    said = page.text("operating")
+    for words in ("lower-bound 0.", "point (used) 0.", "validation picture 10", "validation group 10", "rounds:"):
+        assert words in said
+    referred = inputs.verification.by_rule["point"].referred
+    assert f"{10 * referred:.1f} %" in said
+
+
+def test_predictive_values_are_those_of_the_prevalence(inputs: ReportInputs, page: Page) -> None:
+    judged = inputs.verification.evaluations["test/int8"].judged
+    hits, alarms = 0.02 * judged.sensitivity.value, 0.98 * (1 - judged.specificity.value)
+    assert "where 2.0 % of those screened have the finding" in page.text("operating")
+    expected = 100 * hits / (hits + alarms) if hits else 0.0
+    assert re.search(rf"test {expected:.1f} % \[", page.text("operating"))
 
 
 def test_the_gallery_states_how_many_there_are_of_each_kind(inputs: ReportInputs, page: Page) -> None:
@@ -301,9 +319,10 @@ def test_every_missed_finding_is_shown(inputs: ReportInputs, page: Page) -> None
 def test_the_gates_are_shown_as_measured(inputs: ReportInputs, page: Page) -> None:
     said = page.text("gates")
     for gate in inputs.verification.gates:
-        assert (
-            f"{gate.name} {gate.measured:.4f} {'at most' if gate.at_most else 'at least'} {gate.limit:g} passed" in said
-        )
+        name = f"{gate.name} {gate.note}" if gate.note else gate.name
+        result = "passed" if gate.required else "not met, not required"
+        wanted = f"{'at most' if gate.at_most else 'at least'} {gate.limit:g}"
+        assert f"{name} {gate.measured:.4f} {wanted} {result}" in said
 
 
 def test_a_build_that_meets_its_gates_names_its_bundle(page: Page) -> None:
@@ -388,7 +407,12 @@ def test_pictures_dropped_because_they_leak_are_counted_and_named(inputs: Report
 
 def test_the_recipe_and_the_versions_are_complete(page: Page) -> None:
     said = page.text("data")
-    for words in ("network.width 0.35", "decision.target_sensitivity 0.7", "classes clear, <script>ring", "tf-keras"):
+    for words in (
+        "network.width 0.35",
+        "decision.profile sensitivity >= 0.7",
+        "classes clear, <script>ring",
+        "tf-keras",
+    ):
         assert words in said
 
 
@@ -411,7 +435,11 @@ def test_the_numbers_behind_the_plots_add_up(path: Path, split: str, n: int, fin
     bins = rows_of(path, f"histogram_{split}")
     assert sum(int(row["with_finding"]) for row in bins) == findings
     assert sum(int(row["without"]) for row in bins) == n - findings
-    calibration = rows_of(path, f"calibration_{split}")
+    by_series = {
+        name: [row for row in rows_of(path, f"calibration_{split}") if row["series"] == name] for name in SERIES
+    }
+    assert sum(int(row["pictures"]) for row in by_series["network"]) == n
+    calibration = by_series["calibrated"]
     assert sum(int(row["pictures"]) for row in calibration) == n
     observed = sum(int(row["pictures"]) * float(row["share_with_finding"]) for row in calibration)
     assert observed == pytest.approx(findings, abs=1e-6)
@@ -479,7 +507,7 @@ def test_without_pruning_the_page_promises_nothing_of_it(inputs: ReportInputs, t
     assert "Magnitude pruning" not in page.text("size")
 
 
-def screener(inputs: ReportInputs, *, roles: tuple[str, ...] = export.ROLES) -> Screener:
+def screener(inputs: ReportInputs, *, roles: tuple[str, ...] = export.roles(RECIPE)) -> Screener:
     v = inputs.verification
     draft = draft_bundle(inputs.recipe, inputs.prepared, inputs.models, v.decision)
     entries = {
@@ -628,9 +656,6 @@ def test_importing_the_report_loads_nothing_heavy() -> None:
 
 def test_layers_of_any_number_are_drawn(inputs: ReportInputs, tmp_path: Path) -> None:
     one = (LayerSparsity(layer="only", weights=10, sparsity=0.5),)
-    epochs = tuple(
-        Epoch(phase="prune", epoch=i, loss=1.0, validation_auc=0.5, validation_average_precision=0.5)
-        for i in range(1, 61)
-    )
+    epochs = tuple(replace(inputs.history[-1], phase="prune", epoch=i) for i in range(1, 61))
     page = written(tmp_path, replace(inputs, sparsity=one, history=epochs))
     assert "50.0 % of the kernels’ weights are zero" in page.text("size")

@@ -18,7 +18,6 @@ import pytest
 from edge.bundle import (
     MANIFEST,
     SCHEMA,
-    Decision,
     Golden,
     Manifest,
     ModelFile,
@@ -27,9 +26,11 @@ from edge.bundle import (
     read_bundle,
     write_bundle,
 )
+from edge.decision import Calibration, Decision
 from edge.errors import BundleError
 from edge.fields import FieldError
 from edge.preprocess import Preprocessing
+from edge.profile import parse_profile
 
 PARTS = {"model.tflite": b"model" * 1000, "golden/00.jpg": b"picture", "golden/00.npz": b"arrays", "card.md": b"# card"}
 MODEL = ModelFile(
@@ -46,7 +47,19 @@ MANIFEST_RECORD = Manifest(
     labels=("clean", "spotted"),
     preprocessing=Preprocessing(side_px=96),
     models={"int8": MODEL},
-    decision=Decision(positive=("spotted",), threshold=0.25, target_sensitivity=0.95, fitted_on="10 of 60 pictures"),
+    decision=Decision(
+        positive=("spotted",),
+        level="picture",
+        calibration=Calibration(kind="isotonic", knots=((0.1, 0.05), (0.9, 0.8))),
+        profile=parse_profile("sensitivity >= 0.95"),
+        rule="lower-bound",
+        threshold=0.25,
+        sensitivity_bound=0.96,
+        specificity_bound=0.9,
+        met=True,
+        standing="profile met: sensitivity is at least 0.9600",
+        fitted_on="70 positive of 160 validation pictures, int8",
+    ),
     saliency=SaliencyScale(full_scale=2.0),
     golden=(Golden(picture="golden/00.jpg", input_sha256="0", outputs="golden/00.npz"),),
     tolerances={"probabilities": 0.01},
@@ -140,6 +153,24 @@ CHANGES: dict[str, tuple[Callable[[dict[str, bytes]], Any], str]] = {
     "deeply nested JSON": (lambda m: m.update({MANIFEST: b"[" * 100_000 + b"]" * 100_000}), "not JSON"),
     "a huge manifest": (lambda m: m.update({MANIFEST: b" " * (5 << 20)}), "larger than allowed"),
     "an unknown schema": (with_manifest(lambda f: f.update(schema=99)), "schema is 99"),
+    "the schema before": (with_manifest(lambda f: f.update(schema=1)), "schema is 1; this version reads schema 2"),
+    "a calibration that turns the ranking round": (
+        with_manifest(lambda f: f["decision"].update(calibration={"kind": "platt", "slope": -1.0, "intercept": 0.0})),
+        "'calibration.slope' is -1.0; above 0 is needed",
+    ),
+    "a calibration that falls": (
+        with_manifest(lambda f: f["decision"]["calibration"].update(knots=[[0.1, 0.5], [0.9, 0.4]])),
+        "never fall in the probability",
+    ),
+    "a calibration with another's parameters": (
+        with_manifest(lambda f: f["decision"].update(calibration={"kind": "platt", "temperature": 2.0})),
+        "of kind 'platt' takes intercept, slope, and has temperature",
+    ),
+    "an unknown calibration": (
+        with_manifest(lambda f: f["decision"].update(calibration={"kind": "beta"})),
+        "use one of 'none', 'temperature', 'platt', 'isotonic'",
+    ),
+    "a bound above 1": (with_manifest(lambda f: f["decision"].update(sensitivity_bound=1.5)), "sensitivity_bound"),
     "an unknown key": (with_manifest(lambda f: f.update(colour="red")), "unknown key 'colour'"),
     "a missing key": (with_manifest(lambda f: f.pop("labels")), "'labels' is missing"),
     "a threshold below zero": (with_manifest(lambda f: f["decision"].update(threshold=-0.1)), "threshold"),

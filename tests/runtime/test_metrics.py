@@ -74,7 +74,21 @@ def test_the_threshold_reaches_the_target_and_no_higher_one_does(rows: list[tupl
 def test_the_threshold_keeps_half_a_step_from_the_score_it_must_not_lose() -> None:
     scores = np.array([0.1, 0.2, 0.6, 0.9])
     truth = np.array([False, False, True, True])
-    assert fit_threshold(scores, truth, 1.0) == pytest.approx(0.4)
+    # In log-odds: odds of 0.2 and 0.6 are 1/4 and 3/2, their geometric mean is sqrt(3/8).
+    assert fit_threshold(scores, truth, 1.0) == pytest.approx((3 / 8) ** 0.5 / (1 + (3 / 8) ** 0.5))
+
+
+def test_scores_that_differ_by_a_hair_are_not_parted_by_a_threshold() -> None:
+    scores = np.array([0.3, 0.6, 0.6 + 1e-15])
+    threshold = fit_threshold(scores, np.array([False, True, True]), 0.5)
+    assert 0.3 < threshold < 0.6
+
+
+@pytest.mark.parametrize("scores", [[0.0, 0.5], [0.0, 0.0], [0.5, 1.0], [1.0, 1.0]])
+def test_a_threshold_beside_certainty_still_refers_the_finding(scores: list[float]) -> None:
+    threshold = fit_threshold(np.array(scores), np.array([False, True]), 1.0)
+    assert threshold <= scores[1]
+    assert threshold > scores[0] or scores[0] == scores[1]
 
 
 def test_intervals_widen_when_pictures_come_in_groups() -> None:

@@ -18,8 +18,10 @@ from conftest import EDGE, TinyBuild, edge
 from numpy.typing import NDArray
 
 from edge.bundle import Bundle, read_bundle
+from edge.decision import Calibration, Decision
 from edge.errors import BundleError, InterpreterError, PictureError
 from edge.preprocess import Placement, Preprocessing
+from edge.profile import parse_profile
 from edge_runtime import saliency
 from edge_runtime.evaluate import Prediction, measure, predict
 from edge_runtime.pipeline import Screener, decide
@@ -37,7 +39,7 @@ def pictures(tiny_build: TinyBuild) -> list[Path]:
 
 
 def test_the_verdict_is_what_the_bare_interpreter_says(bundle: Bundle, pictures: list[Path]) -> None:
-    """The same numbers by hand: OpenCV, the interpreter package and the file, nothing of ours."""
+    """The same numbers by hand: OpenCV, the interpreter package, the file and Platt's formula, nothing of ours."""
     _, model = bundle.model("int8")
     interpreter = importlib.import_module("ai_edge_litert.interpreter").Interpreter(model_content=model)
     runner = interpreter.get_signature_runner()
@@ -50,8 +52,15 @@ def test_the_verdict_is_what_the_bare_interpreter_says(bundle: Bundle, pictures:
         small = cv2.resize(halved, (96, 96), interpolation=cv2.INTER_LINEAR_EXACT)
         raw = runner(picture=small[np.newaxis])["probabilities"][0]
         expected = (raw.astype(np.float64) - zero) * scale
-        verdict = screener.screen_file(path).verdict
-        assert list(verdict.probabilities.values()) == pytest.approx(expected.tolist(), abs=1e-7)
+        screening = screener.screen_file(path)
+        assert screening.outputs.tolist() == pytest.approx(expected.tolist(), abs=1e-7)
+        verdict, platt = screening.verdict, bundle.manifest.decision.calibration
+        assert platt.slope is not None
+        assert platt.intercept is not None
+        score = min(max(expected[1], 1 / 512), 511 / 512)
+        odds = (score / (1 - score)) ** platt.slope * np.exp(platt.intercept)
+        assert verdict.probability == pytest.approx(odds / (1 + odds))
+        assert verdict.probabilities["no_parasite"] == pytest.approx(1 - verdict.probability)
         assert verdict.probability == verdict.probabilities["parasite"]
         assert verdict.decision == ("refer" if verdict.probability >= verdict.threshold else "clear")
 
@@ -79,7 +88,7 @@ def test_the_mean_of_a_class_map_is_its_logit(bundle: Bundle, pictures: list[Pat
     maps = screener.network.output("class_activation")
     logits = maps.mean(axis=(0, 1))
     expected = np.exp(logits) / np.exp(logits).sum()
-    assert list(screening.verdict.probabilities.values()) == pytest.approx(expected.tolist(), abs=1e-5)
+    assert screening.outputs.tolist() == pytest.approx(expected.tolist(), abs=1e-5)
 
 
 def test_threads_do_not_change_the_answer(bundle: Bundle, pictures: list[Path]) -> None:
@@ -152,10 +161,9 @@ def test_a_model_the_bundle_lacks_is_a_sentence(bundle: Bundle) -> None:
         Screener(bundle, variant="gpu")
 
 
-def test_multi_positive_probabilities_are_summed() -> None:
-    probabilities = np.array([0.5, 0.3, 0.2], np.float32)
-    assert decide(probabilities, [1, 2], 0.5) == ("refer", pytest.approx(0.5))
-    assert decide(probabilities, [1], 0.5) == ("clear", pytest.approx(0.3))
+def test_a_probability_at_the_threshold_is_referred() -> None:
+    assert decide(0.5, 0.5) == "refer"
+    assert decide(np.nextafter(0.5, 0), 0.5) == "clear"
 
 
 def test_evidence_is_for_the_most_probable_finding_against_the_rest() -> None:
@@ -202,11 +210,27 @@ def test_a_picture_that_is_not_there_is_a_sentence(bundle: Bundle, path: str) ->
         Screener(bundle).screen_file(Path(path))
 
 
+DECISION = Decision(
+    positive=("yes",),
+    level="picture",
+    calibration=Calibration(kind="none"),
+    profile=parse_profile("sensitivity >= 0.99"),
+    rule="point",
+    threshold=0.5,
+    sensitivity_bound=0.0,
+    specificity_bound=0.0,
+    met=False,
+    standing="",
+    fitted_on="",
+)
+
+
 def prediction(label: str, probability: float, *, points: bool | None = None) -> Prediction:
     return Prediction(
         name="x",
         label=label,
         group="g",
+        outputs=(1 - probability, probability),
         probabilities=(1 - probability, probability),
         probability=probability,
         heat=None,
@@ -223,10 +247,17 @@ def test_measures_of_a_small_known_set() -> None:
         prediction("no", 0.1),
         prediction("no", 0.2),
     ]
-    found = measure(rows, labels=("no", "yes"), positive=("yes",), threshold=0.5, target_sensitivity=1.0)
+    found = measure(rows, labels=("no", "yes"), decision=DECISION)
     assert (found.n, found.n_positive) == (5, 2)
     assert found.auc.value == pytest.approx(5 / 6)
     assert found.sensitivity.value == 0.5
+    assert found.standing.words.startswith("profile cannot be shown: too few positive pictures: 2, ")
+    assert found.predictive is None
+    # All five are of one group, which a finding is in: it is referred.
+    assert [(judged.level, judged.positives, judged.referred) for judged in found.levels] == [
+        ("picture", 2, 1),
+        ("group", 1, 1),
+    ]
     assert found.specificity.value == pytest.approx(2 / 3)
     assert found.specificity_at_target.value == pytest.approx(2 / 3)
     assert found.confusion == ((2, 1), (1, 1))
@@ -407,4 +438,4 @@ def test_show_says_what_the_bundle_is(tiny_build: TinyBuild) -> None:
         assert words in done.stdout
     assert "must not be used on patients" in edge("show", tiny_build.bundle, "--card").stdout
     assert edge("show", tiny_build.bundle, "--self-test").stdout.count("ok  ") == 12
-    assert json.loads(edge("show", tiny_build.bundle, "--json").stdout)["schema"] == 1
+    assert json.loads(edge("show", tiny_build.bundle, "--json").stdout)["schema"] == 2

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
-from edge_convert.finetune import Epoch
 from edge_convert.prune import LayerSparsity, total_sparsity
 from edge_convert.report import numbers, plots
 from edge_convert.report.inline import svg
 from edge_convert.report.numbers import Band, Curve, OperatingPoint, Scored
 from edge_convert.report.tables import SPLIT_WORDS, threshold_words
+from edge_convert.train.epoch import Epoch
 from edge_convert.verify import Verification
 from edge_runtime.metrics import Interval
 
@@ -43,7 +43,7 @@ def split_plots(verification: Verification, split: str) -> dict[str, Plot]:
     return {
         "roc": _roc(verification, models, point, split),
         "precision_recall": _precision_recall(verification, models, point, split),
-        "calibration": _calibration(models["int8"], split),
+        "calibration": _calibration(verification, models["int8"], split),
         "histogram": _histogram(models["int8"], point.threshold, split),
     }
 
@@ -127,15 +127,21 @@ def _precision_recall(verification: Verification, models: dict[str, Scored], poi
     )
 
 
-def _calibration(data: Scored, split: str) -> Plot:
-    bins = numbers.calibration(data)
+def _calibration(verification: Verification, data: Scored, split: str) -> Plot:
+    found, evaluation = verification.predictions[f"{split}/int8"], verification.evaluations[f"{split}/int8"]
+    decision, words = verification.decision, SPLIT_WORDS[split]
+    series = {"calibrated": numbers.calibration(data)}
+    errors = f"Expected calibration error {evaluation.calibration_error:.4f}"
+    if decision.calibration.kind != "none":
+        outputs = numbers.scored_outputs(found, decision.positive, evaluation.labels)
+        series = {"network": numbers.calibration(outputs), **series}
+        errors += f", of the network alone {evaluation.output_error:.4f}"
     return _plot(
         f"calibration_{split}",
-        f"Share with the finding over mean probability, {len(bins)} bins of about equal count, on the "
-        f"{SPLIT_WORDS[split]} pictures.",
-        plots.plot_calibration(bins, data=data, split=SPLIT_WORDS[split]),
-        ("pictures", "mean_probability", "share_with_finding", "low", "high"),
-        ((b.n, b.mean_score, *_three(b.observed)) for b in bins),
+        f"Share with the finding over mean probability, bins of about equal count, on the {words} pictures. {errors}.",
+        plots.plot_calibration(series, data=data, split=words),
+        ("series", "pictures", "mean_probability", "share_with_finding", "low", "high"),
+        ((name, b.n, b.mean_score, *_three(b.observed)) for name, bins in series.items() for b in bins),
     )
 
 

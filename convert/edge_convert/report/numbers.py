@@ -1,13 +1,14 @@
-"""The numbers behind the plots, from predictions. A score is the summed probability of the positive labels."""
+"""The numbers behind the plots, from predictions. A score is the calibrated probability of the positive labels."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.calibration import positive_score
 from edge_runtime.evaluate import Prediction, positive_scores
 from edge_runtime.metrics import (
     FEWEST_GROUPS,
@@ -96,6 +97,13 @@ def scored(predictions: tuple[Prediction, ...], positive: tuple[str, ...]) -> Sc
     """Scores, truth and groups of predictions."""
     scores, truth = positive_scores(predictions, positive)
     return Scored(scores=scores, truth=truth, groups=tuple(p.group for p in predictions))
+
+
+def scored_outputs(predictions: tuple[Prediction, ...], positive: tuple[str, ...], labels: tuple[str, ...]) -> Scored:
+    """The same by the network's own outputs, before calibration. labels: in the order of the outputs."""
+    columns = [labels.index(label) for label in positive]
+    scores = positive_score(np.array([p.outputs for p in predictions]), columns)
+    return replace(scored(predictions, positive), scores=scores)
 
 
 def roc(data: Scored) -> Curve:

@@ -11,6 +11,7 @@ import jinja2
 
 from edge.files import write_atomically
 from edge_convert.card import LIMITS
+from edge_convert.operating_point import describe
 from edge_convert.pack import versions
 from edge_convert.prune import total_sparsity
 from edge_convert.report import ReportInputs, tables
@@ -68,14 +69,13 @@ def _evidence(inputs: ReportInputs, splits: list[str]) -> dict[str, Any]:
         "split_words": tables.SPLIT_WORDS,
         "finding": " or ".join(v.decision.positive),
         # Pictures that had no say in the build come first.
-        "headlines": [
-            tables.headline(v.evaluations[f"{split}/int8"], int8[split], split) for split in reversed(splits)
-        ],
+        "headlines": [tables.headline(v.evaluations[f"{split}/int8"], split) for split in reversed(splits)],
         "confusion": {split: tables.confusion_rows(v.evaluations[f"{split}/int8"]) for split in splits},
         "decisions": {
             split: tables.decision_rows(int8[split], v.decision.positive, threshold, labels=recipe.classes)
             for split in splits
         },
+        "operating": describe(v.decision, {}, v.held_out),
         "sizes": tables.size_rows(v.sizes),
         "zeros": total_sparsity(inputs.sparsity),
         "layers": inputs.sparsity,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -10,11 +10,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from edge_convert.finetune import Epoch
 from edge_convert.prune import LayerSparsity
 from edge_convert.report.inline import day
 from edge_convert.report.numbers import Band, Bin, Curve, Histogram, OperatingPoint, Scored
 from edge_convert.report.tables import threshold_words
+from edge_convert.train.epoch import Epoch
 from edge_runtime.metrics import Interval
 
 WIDTH_IN = 4.7
@@ -23,6 +23,12 @@ ZOOM = 0.2
 MODEL_STYLES: dict[str, dict[str, Any]] = {
     "int8": {"color": day("blue"), "linewidth": 1.8, "zorder": 4},
     "float32": {"color": day("vermillion"), "linewidth": 1.4, "linestyle": (0, (4, 2)), "zorder": 5},
+}
+
+CALIBRATION_WORDS = {"network": "before calibration", "calibrated": "as decided on"}
+CALIBRATION_STYLES: dict[str, dict[str, Any]] = {
+    "network": {"color": day("vermillion"), "marker": "s", "markersize": 4, "linestyle": (0, (4, 2)), "zorder": 3},
+    "calibrated": {"color": day("blue"), "marker": "o", "markersize": 5, "zorder": 4},
 }
 
 
@@ -69,32 +75,36 @@ def plot_precision_recall(
     return figure
 
 
-def plot_calibration(bins: Sequence[Bin], *, data: Scored, split: str) -> Figure:
-    """Observed share over predicted probability, bins of about equal count."""
-    figure, axes = _figure(4.15)
+def plot_calibration(series: Mapping[str, Sequence[Bin]], *, data: Scored, split: str) -> Figure:
+    """Reliability diagram: observed share over mean probability, bins of about equal count.
+
+    series: `calibrated`, and `network` for the outputs before it where they differ.
+    """
+    figure, axes = _figure(4.4)
     _title(axes, _counted(f"Calibration, {split}", data))
-    means = [bin_.mean_score for bin_ in bins]
-    shares = [bin_.observed for bin_ in bins]
     axes.plot([0, 1], [0, 1], color=day("quiet"), linewidth=0.8, linestyle=":", label="perfectly calibrated")
-    counts = sorted({bin_.n for bin_ in bins})
-    size = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
-    axes.errorbar(
-        means,
-        [share.value for share in shares],
-        yerr=_arms(shares),
-        color=day("blue"),
-        marker="o",
-        markersize=5,
-        linewidth=0.8,
-        elinewidth=1.2,
-        capsize=3,
-        zorder=4,
-        clip_on=False,
-        label=f"{len(bins)} {'bins' if len(bins) > 1 else 'bin'} of {size} pictures, 95 % intervals",
-    )
+    for name, bins in series.items():
+        shares = [bin_.observed for bin_ in bins]
+        axes.errorbar(
+            [bin_.mean_score for bin_ in bins],
+            [share.value for share in shares],
+            yerr=_arms(shares),
+            linewidth=0.8,
+            elinewidth=1.2,
+            capsize=3,
+            clip_on=False,
+            label=f"{CALIBRATION_WORDS[name]}, {_bins_in_words(bins)}",
+            **CALIBRATION_STYLES[name],
+        )
     _unit_square(axes, "mean probability in the bin", "share with the finding in the bin")
     _legend_below(axes, columns=1)
     return figure
+
+
+def _bins_in_words(bins: Sequence[Bin]) -> str:
+    counts = sorted({bin_.n for bin_ in bins})
+    size = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
+    return f"{len(bins)} {'bins' if len(bins) > 1 else 'bin'} of {size} pictures"
 
 
 def plot_histogram(bins: Histogram, threshold: float, *, data: Scored, split: str) -> Figure:

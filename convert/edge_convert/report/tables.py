@@ -10,6 +10,7 @@ from edge.fields import plain
 from edge_convert.recipe import Recipe
 from edge_convert.verify import ModelSize
 from edge_runtime.evaluate import Evaluation, Prediction
+from edge_runtime.judgement import Standing
 from edge_runtime.metrics import Interval, wilson
 
 SPLIT_WORDS = {"val": "validation", "test": "test"}
@@ -18,9 +19,10 @@ FEW_FINDINGS = 30
 
 @dataclass(frozen=True, kw_only=True)
 class Headline:
-    """Sensitivity and specificity on one split, with the counts they stand on."""
+    """Sensitivity and specificity on one split, with the counts they stand on. unit: picture or group."""
 
     split: str
+    unit: str
     findings: int
     referred: int
     others: int
@@ -28,12 +30,9 @@ class Headline:
     groups: int
     sensitivity: Interval
     specificity: Interval
-    target: float
-
-    @property
-    def short(self) -> bool:
-        """Whether the threshold misses its target on the very pictures that it was fitted on."""
-        return self.split == SPLIT_WORDS["val"] and self.sensitivity.value < self.target
+    sensitivity_bound: float
+    specificity_bound: float
+    standing: Standing
 
     @property
     def few(self) -> bool:
@@ -69,19 +68,22 @@ def threshold_words(threshold: float) -> str:
     return f"{threshold:.4f}" if threshold >= 0.001 else f"{threshold:.2g}"
 
 
-def headline(evaluation: Evaluation, predictions: Sequence[Prediction], split: str) -> Headline:
-    """The sentence's numbers, counted from the predictions themselves."""
-    with_finding, without = decision_rows(predictions, evaluation.positive, evaluation.threshold, labels=())
+def headline(evaluation: Evaluation, split: str) -> Headline:
+    """The first page's numbers, at the level that is decided on."""
+    judged = evaluation.judged
     return Headline(
         split=SPLIT_WORDS[split],
-        findings=with_finding.n,
-        referred=with_finding.referred,
-        others=without.n,
-        cleared=without.cleared,
+        unit=judged.level,
+        findings=judged.positives,
+        referred=judged.referred,
+        others=judged.negatives,
+        cleared=judged.cleared,
         groups=evaluation.n_groups,
-        sensitivity=with_finding.right,
-        specificity=without.right,
-        target=evaluation.target_sensitivity,
+        sensitivity=judged.sensitivity,
+        specificity=judged.specificity,
+        sensitivity_bound=judged.sensitivity_bound,
+        specificity_bound=judged.specificity_bound,
+        standing=evaluation.standing,
     )
 
 

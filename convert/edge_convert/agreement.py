@@ -1,0 +1,68 @@
+"""int8 against float32: the same pictures by both models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.decision import Decision
+from edge_runtime import saliency
+from edge_runtime.evaluate import Evaluation, Prediction, positive_scores
+
+ENLARGED = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """int8 against float32 on the same pictures.
+
+    auc_drop: float32 less int8. flips: pictures whose decision differs at the int8 threshold. largest_difference: of
+    a positive probability. saliency: median Spearman correlation of the enlarged maps, over all and over the positive
+    pictures; None where the network gives no map.
+    """
+
+    n: int
+    auc_drop: float
+    flips: int
+    largest_difference: float
+    saliency: float | None
+    saliency_positive: float | None
+
+
+def agree(
+    int8: tuple[Prediction, ...],
+    float32: tuple[Prediction, ...],
+    positive: tuple[str, ...],
+    decision: Decision,
+    evaluations: dict[str, Evaluation],
+) -> Agreement:
+    """The two models on the same pictures, in the same order. evaluations: by split and model."""
+    from scipy.stats import spearmanr
+
+    a, truth = positive_scores(int8, positive)
+    b, _ = positive_scores(float32, positive)
+    correlations = np.array(
+        [
+            spearmanr(_enlarged(x), _enlarged(y)).statistic
+            for x, y in zip(int8, float32, strict=True)
+            if x.heat is not None and y.heat is not None
+        ]
+    )
+    # A flat map has no ranks; it agrees with nothing.
+    correlations = np.nan_to_num(correlations, nan=0.0)
+    return Agreement(
+        n=len(int8),
+        auc_drop=evaluations["val/float32"].auc.value - evaluations["val/int8"].auc.value,
+        flips=int(((a >= decision.threshold) != (b >= decision.threshold)).sum()),
+        largest_difference=float(np.abs(a - b).max()),
+        saliency=float(np.median(correlations)) if len(correlations) else None,
+        saliency_positive=float(np.median(correlations[truth])) if len(correlations) else None,
+    )
+
+
+def _enlarged(prediction: Prediction) -> NDArray[np.float32]:
+    """The map as it is shown, smooth: ranks of 49 coarse cells say less than the picture a person sees."""
+    assert prediction.heat is not None
+    return saliency.enlarge(prediction.heat, ENLARGED, ENLARGED).ravel()
