@@ -10,7 +10,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from conftest import TinyBuild
 
+from edge.bundle import read_bundle
 from edge.cli import edge, run
 from edge.dataset import read_dataset
 from edge.errors import DataError
@@ -170,3 +172,14 @@ def test_a_broken_seal_is_refused(folder: Path, capsys: pytest.CaptureFixture[st
     path.write_text(path.read_text().replace('"exact_copies": 0', '"exact_copies": 1'))
     assert call("data", "verify", path, folder) == 1
     assert "is broken: it was changed after it was made" in capsys.readouterr().err
+
+
+def test_a_build_packs_the_certificate_that_the_check_writes(tiny_build: TinyBuild, tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    assert call("data", "check", tiny_build.data, "--certificate", path) == 0
+    bundle = read_bundle(tiny_build.bundle)
+    assert bundle.parts["certificate.json"] == path.read_bytes()
+    seal = json.loads(path.read_text())["seal"]
+    assert bundle.manifest.data["certificate"] == seal
+    assert f"seal {seal}" in bundle.parts["card.md"].decode()
+    assert seal in (tiny_build.run / "report.html").read_text()

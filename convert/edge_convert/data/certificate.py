@@ -66,7 +66,7 @@ def certify(dataset: Dataset, report: DataReport, identity: Identity) -> dict[st
         "methods": _methods(report),
         "versions": {
             "edge-screen": __version__,
-            **{package: metadata.version(package) for package in ("numpy", "opencv-python-headless")},
+            **{package: _version(package) for package in ("numpy", "opencv-python-headless")},
         },
     }
     return {**fields, "seal": seal_of(fields)}
@@ -129,6 +129,29 @@ def difference(certificate: Mapping[str, Any], dataset: Dataset) -> str | None:
 def changed_findings(certificate: Mapping[str, Any], again: Mapping[str, Any]) -> list[str]:
     """The parts of a certificate that a second check of the same data does not give again, versions left out."""
     return [key for key in certificate if key not in ("seal", "versions") and certificate[key] != again.get(key)]
+
+
+def describe_certificate(data: Mapping[str, Any]) -> list[str]:
+    """Sentences for people, from a bundle's data summary; none where it has no certificate."""
+    if not data.get("certificate"):
+        return []
+    found = data["findings"]
+    apart = found["shared_parts"]
+    return [
+        f"copies in the data set as it was given: {found['exact_copies']} exact, {found['near_copies']} near; "
+        f"copies with different labels: {found['label_conflicts']}",
+        "crops, tilted copies and overlapping fields: "
+        + (f"{apart} pairs" if apart is not None else "not looked for (`edge data check --embeddings` does)"),
+        f"data certificate: {CERTIFICATE} in the bundle, seal {data['certificate']}; `edge data verify` tells the very "
+        "set again",
+    ]
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "absent"
 
 
 def _findings(report: DataReport) -> dict[str, Any]:

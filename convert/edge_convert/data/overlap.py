@@ -87,13 +87,18 @@ def find_overlaps(samples: Sequence[Sample], views: Floats, known: frozenset[tup
     views: (n, 2, channels) float32, each picture whole and its centre, length 1. known: pairs, the lower place first,
     that are copies already: left out.
     """
+    from threadpoolctl import ThreadpoolController
+
+    threads = ThreadpoolController()
     pairs = [pair for pair in candidates(views) if pair[:2] not in known]
     keypoints = _Cache(samples)
     shared: list[Copy] = []
     others: list[Copy] = []
     for done, (first, second, cosine) in enumerate(pairs):
         yield Progress(done=done, total=len(pairs))
-        likeness = shared_likeness(keypoints[first], keypoints[second])
+        # On matrices as small as these, threads wait for one another: one needs a seventh of the processor time.
+        with threads.limit(limits=1):
+            likeness = shared_likeness(keypoints[first], keypoints[second])
         if likeness >= CONFIRMED:
             shared.append(Copy(first=first, second=second, likeness=round(likeness, 4)))
         else:
