@@ -55,3 +55,13 @@ def test_a_smear_is_seen_from_every_side() -> None:
         row, column = np.unravel_index(int(changed.argmin()), changed.shape)
         quarters.add((row > 50, column > 50))
     assert len(quarters) == 4
+
+
+def test_a_grey_picture_stays_one_channel_and_has_no_tint() -> None:
+    grey = np.random.default_rng(4).integers(0, 256, (32, 32, 1), np.uint8)
+    microscopy = AUGMENTATIONS["microscopy"]
+    assert microscopy is not None
+    changed = augment(grey, microscopy, np.random.default_rng(1))
+    assert changed.shape == (32, 32, 1)
+    assert (changed != grey).any()
+    np.testing.assert_array_equal(augment(grey, Augmentation(tint=0.9), np.random.default_rng(1)), grey)
