@@ -20,7 +20,7 @@ VERBS = {
     "screen": ("edge_runtime.commands:screen", "Screen pictures with a bundle: one verdict a line."),
     "evaluate": ("edge_runtime.commands:evaluate", "Measure a bundle on labelled pictures."),
     "show": ("edge_runtime.commands:show", "Say what a bundle is, and test it on this machine."),
-    "data": ("edge_convert.data_commands:data", "Check a labelled data set, or render a synthetic one."),
+    "data": ("edge_convert.data_commands:data", "Check, certify, split and review a data set, or render one."),
     "backbones": (
         "edge_convert.backbone_commands:backbones",
         "List the networks that can be trained, with cost and source.",

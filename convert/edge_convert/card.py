@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edge.bundle import Manifest
+from edge_convert.data.certificate import describe_certificate
 from edge_convert.operating_point import describe
 from edge_convert.verify import Verification, gate_table
 from edge_runtime.evaluate import render_text
@@ -68,6 +69,7 @@ def model_card(manifest: Manifest, verification: Verification) -> str:
         else "- groups are not known: pictures of one patient may be in several splits, and the measures then flatter",
         f"- unreadable pictures left out: {data['unreadable']}",
         f"- pictures dropped because their group or a copy is in a later split: {data['dropped_leaks']}",
+        *(f"- {line}" for line in describe_certificate(data)),
         "",
         f"The bundle carries {sum(golden.outputs is not None for golden in manifest.golden)} of the validation "
         "pictures, encoded anew without their metadata, for the self-test.",

@@ -181,7 +181,7 @@ def gap(folder: Path, group_pattern: str | None, repeats: int, seed: int, json: 
     embeddings = _drawn("embedding", embed(dataset.samples))
     gaps = _drawn("probing", measure_gap(dataset, embeddings, repeats=repeats, seed=seed))
     if json:
-        rows = [plain(g) | {"mean": g.mean, "spread": g.spread} for g in gaps]
+        rows = [plain(g) | {"mean": g.mean, "spread": g.spread, "noise": g.noise} for g in gaps]
         click.echo(json_format.dumps(rows, indent=2))
     else:
         click.echo("\n".join([*(g.sentence for g in gaps), LOWER_BOUND]))

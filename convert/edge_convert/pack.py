@@ -12,6 +12,7 @@ from edge import __version__
 from edge.bundle import CARD, Manifest, write_bundle
 from edge.fields import plain
 from edge_convert.card import model_card
+from edge_convert.data.certificate import CERTIFICATE, to_bytes
 from edge_convert.golden import make_golden
 from edge_convert.prepare import Prepared
 from edge_convert.prune import LayerSparsity, total_sparsity
@@ -49,7 +50,7 @@ def pack(
         data=prepared.summary(),
         versions=versions(),
     )
-    parts = {**golden.parts, **draft.parts}
+    parts = {**golden.parts, **draft.parts, CERTIFICATE: to_bytes(prepared.certificate)}
     parts[CARD] = model_card(manifest, verification).encode()
     return write_bundle(path, manifest, parts)
 

@@ -23,6 +23,8 @@ from edge.bundle import Bundle
 from edge.dataset import read_dataset
 from edge_convert import export, network
 from edge_convert.backbones import find_backbone
+from edge_convert.data.certificate import CERTIFICATE, certify, write_certificate
+from edge_convert.data.check import check_dataset
 from edge_convert.keras import keras
 from edge_convert.prepare import load_prepared, prepare
 from edge_convert.progress import finish
@@ -110,6 +112,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> ReportInputs:
     write_dataset(folder)
     dataset = read_dataset(folder)
     finish(prepare(RECIPE, dataset, dataset.fingerprint(), (), stage))
+    certificate = certify(dataset, finish(check_dataset(dataset)), dataset.identity())
+    write_certificate(stage / CERTIFICATE, certificate)
     prepared = load_prepared(stage)
     keras().utils.set_random_seed(1)
     # TensorFlow takes no such name for a model; the page must take any.

@@ -29,11 +29,15 @@ LOWER_BOUND = (
 
 @dataclass(frozen=True, kw_only=True)
 class Gap:
-    """One probe's AUC, a value a repeat, each the mean over the folds. random: folds by picture; grouped: by group."""
+    """One probe's AUC, a value a repeat, each the mean over the folds.
+
+    random: folds by picture. grouped: by group. sham: by groups of the same sizes and labels that mean nothing.
+    """
 
     probe: Probe
     random: tuple[float, ...]
     grouped: tuple[float, ...]
+    sham: tuple[float, ...]
 
     @property
     def mean(self) -> float:
@@ -46,18 +50,27 @@ class Gap:
         return float(np.std(np.subtract(self.random, self.grouped), ddof=1))
 
     @property
+    def noise(self) -> float:
+        """Standard deviation that the same difference has over sham groups: what a set of this size shows by chance.
+
+        The spread over repeats alone would not do: it leaves out which pictures happen to be in the set.
+        """
+        return float(np.std(np.subtract(self.random, self.sham), ddof=1))
+
+    @property
+    def stands_out(self) -> bool:
+        """Whether the gap is more than twice both its spread over repeats and its noise."""
+        return self.mean > 2 * max(self.spread, self.noise)
+
+    @property
     def sentence(self) -> str:
         """What it means, for people."""
         by_picture, by_group = float(np.mean(self.random)), float(np.mean(self.grouped))
-        what = (
-            f"split by picture, {PROBES[self.probe]} reach an AUC of {by_picture:.3f}; split by group, {by_group:.3f}"
-            if self.probe == "neighbours"
-            else f"split by picture, {PROBES[self.probe]} reaches an AUC of {by_picture:.3f}; "
-            f"split by group, {by_group:.3f}"
-        )
-        if self.mean <= 2 * self.spread:
-            return f"{what}: no optimism beyond the spread over repeats ({self.mean:+.3f} ± {self.spread:.3f})"
-        return f"{what}: a random split would flatter by {self.mean:.3f} ± {self.spread:.3f}"
+        what = f"{PROBES[self.probe]}: AUC {by_picture:.3f} split by picture, {by_group:.3f} split by group"
+        spreads = f"(spread over repeats {self.spread:.3f}, by chance {self.noise:.3f})"
+        if not self.stands_out:
+            return f"{what}; the difference of {self.mean:+.3f} is no more than chance {spreads}"
+        return f"{what}; a random split would flatter by {self.mean:.3f} {spreads}"
 
 
 def measure_gap(
@@ -77,20 +90,24 @@ def measure_gap(
     vectors = embeddings.vectors[rows, 0]
     targets = np.array([dataset.classes.index(sample.label) for sample in samples], np.int64)
     readable = replace(dataset, samples=samples)
-    found: dict[tuple[Probe, int], list[float]] = {(probe, scheme): [] for probe in PROBES for scheme in (0, 1)}
+    found: dict[tuple[Probe, int], list[float]] = {(probe, scheme): [] for probe in PROBES for scheme in range(3)}
     total = repeats * len(found)
     done = 0
     for repeat in range(repeats):
         by_picture = _by_picture(targets, folds, seed + repeat)
         by_group = np.array(assign_folds(readable, folds=folds, seed=seed + repeat), np.int64)
-        for scheme, placed in enumerate((by_picture, by_group)):
+        shuffled = _with_sham_groups(readable, targets, seed + repeat)
+        by_sham = np.array(assign_folds(shuffled, folds=folds, seed=seed + repeat), np.int64)
+        for scheme, placed in enumerate((by_picture, by_group, by_sham)):
             for probe in PROBES:
                 yield Progress(done=done, total=total)
                 done += 1
                 probabilities = out_of_fold(probe, vectors, targets, placed)
                 found[probe, scheme].append(mean_auc(targets, probabilities, placed))
     yield Progress(done=total, total=total)
-    return tuple(Gap(probe=p, random=tuple(found[p, 0]), grouped=tuple(found[p, 1])) for p in PROBES)
+    return tuple(
+        Gap(probe=p, random=tuple(found[p, 0]), grouped=tuple(found[p, 1]), sham=tuple(found[p, 2])) for p in PROBES
+    )
 
 
 def require_groups(dataset: Dataset) -> None:
@@ -100,6 +117,18 @@ def require_groups(dataset: Dataset) -> None:
         raise DataError("groups are not known, so there is no split by group to compare with", remedy=remedy)
     if len({sample.group for sample in dataset.samples}) == len(dataset.samples):
         raise DataError("every picture is a group of its own, so both splits are the same", remedy=remedy)
+
+
+def _with_sham_groups(dataset: Dataset, targets: NDArray[np.int64], seed: int) -> Dataset:
+    """The groups dealt out anew among the pictures of each class: as many, as large, and nothing in common."""
+    draws = np.random.default_rng(seed)
+    groups = [sample.group for sample in dataset.samples]
+    for label in np.unique(targets):
+        places = np.flatnonzero(targets == label)
+        for place, source in zip(places, draws.permutation(places), strict=True):
+            groups[place] = dataset.samples[source].group
+    dealt = tuple(replace(s, group=group) for s, group in zip(dataset.samples, groups, strict=True))
+    return replace(dataset, samples=dealt)
 
 
 def _by_picture(targets: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:

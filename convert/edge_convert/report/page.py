@@ -11,6 +11,7 @@ import jinja2
 
 from edge.files import write_atomically
 from edge_convert.card import LIMITS
+from edge_convert.data.certificate import describe_certificate
 from edge_convert.operating_point import describe
 from edge_convert.pack import versions
 from edge_convert.prune import total_sparsity
@@ -83,6 +84,7 @@ def _evidence(inputs: ReportInputs, splits: list[str]) -> dict[str, Any]:
         "flips_listed": FLIPS_LISTED,
         "bundle": _bundle(inputs.bundle),
         "data": inputs.prepared.summary(),
+        "certificate_lines": describe_certificate(inputs.prepared.summary()),
         "unreadable": inputs.prepared.unreadable,
         "dropped": inputs.prepared.dropped,
         "names_listed": NAMES_LISTED,
