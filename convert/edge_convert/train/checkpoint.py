@@ -58,13 +58,12 @@ class Checkpoint:
         start = time.monotonic()
         facts = asdict(replace(standing, weights=[], optimizer=[], kept=None)) | {"has_kept": standing.kept is not None}
         groups = {"weights": standing.weights, "optimizer": standing.optimizer, "kept": standing.kept or []}
+        arrays: dict[str, Any] = {
+            f"{name}-{index:05d}": array for name, group in groups.items() for index, array in enumerate(group)
+        }
         partial = self.path.with_suffix(".partial")
         with partial.open("wb") as stream:
-            np.savez(
-                stream,
-                facts=np.frombuffer(json.dumps(facts).encode(), np.uint8),
-                **{f"{name}-{i:05d}": array for name, arrays in groups.items() for i, array in enumerate(arrays)},
-            )
+            np.savez(stream, facts=np.frombuffer(json.dumps(facts).encode(), np.uint8), **arrays)
             stream.flush()
             os.fsync(stream.fileno())
         partial.replace(self.path)

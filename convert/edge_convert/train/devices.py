@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -111,4 +111,4 @@ def _multi_worker() -> Devices:
         ) from None
 
 
-STRATEGIES = {"none": _one, "mirrored": _mirrored, "multi-worker": _multi_worker}
+STRATEGIES: dict[Strategy, Callable[[], Devices]] = {"none": _one, "mirrored": _mirrored, "multi-worker": _multi_worker}

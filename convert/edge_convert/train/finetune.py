@@ -58,6 +58,6 @@ def teachers_recipe(recipe: Recipe) -> Recipe:
     return replace(
         recipe,
         teacher="none",
-        network=replace(recipe.network, backbone=recipe.teacher, weights=d.weights, width=d.width),
+        network=replace(recipe.network, backbone=recipe.teacher, weights=d.weights, width=d.width, head="pool"),
         train=replace(recipe.train, epochs=d.epochs, unfrozen_blocks=d.unfrozen_blocks),
     )
