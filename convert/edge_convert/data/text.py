@@ -14,7 +14,8 @@ SHOWN = 5
 def render_text(report: DataReport, *, shown: int = SHOWN) -> str:
     """The report as lines without a newline at the end. shown: how many entries of each list."""
     lines = [*_facts(report), "", *_table(report), ""]
-    own = [pair for pair in report.copies if not pair.leaks]
+    # Those in two groups first: the next split may part them.
+    own = sorted((pair for pair in report.copies if not pair.leaks), key=lambda pair: pair.groups[0] == pair.groups[1])
     lines += _listed("cannot be read", [f"{u.name}: {u.reason}" for u in report.unreadable], shown)
     lines += _listed("have a box that leaves the picture", report.boxes_outside, shown)
     lines += _listed("groups in more than one split", [_leak(leak) for leak in report.group_leaks], shown)
