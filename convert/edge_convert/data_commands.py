@@ -163,9 +163,10 @@ def split(
 @click.option(
     "--repeats", type=click.IntRange(min=2), default=5, show_default=True, help="Cross-validations of each kind."
 )
+@click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True, help="Of the cross-validation.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The same seed, the same folds.")
 @click.option("--json", is_flag=True, help="Print the AUC of every repeat as JSON.")
-def gap(folder: Path, group_pattern: str | None, repeats: int, seed: int, json: bool) -> None:
+def gap(folder: Path, group_pattern: str | None, repeats: int, folds: int, seed: int, json: bool) -> None:
     """Measure how much better a random split of DIR would look than a split by group.
 
     Two probes on a frozen network's embeddings, a linear one and nearest neighbours, are cross-validated both ways. The
@@ -179,7 +180,7 @@ def gap(folder: Path, group_pattern: str | None, repeats: int, seed: int, json: 
     dataset = read_dataset(folder, group_pattern=group_pattern)
     require_groups(dataset)
     embeddings = _drawn("embedding", embed(dataset.samples))
-    gaps = _drawn("probing", measure_gap(dataset, embeddings, repeats=repeats, seed=seed))
+    gaps = _drawn("probing", measure_gap(dataset, embeddings, folds=folds, repeats=repeats, seed=seed))
     if json:
         rows = [plain(g) | {"mean": g.mean, "spread": g.spread, "noise": g.noise} for g in gaps]
         click.echo(json_format.dumps(rows, indent=2))
@@ -192,8 +193,9 @@ def gap(folder: Path, group_pattern: str | None, repeats: int, seed: int, json: 
 @click.option("--out", metavar="FILE", type=FILE, required=True, help="The page to write, such as review.html.")
 @GROUP_PATTERN
 @click.option("--shown", type=click.IntRange(min=1), default=100, show_default=True, help="Pictures in the page.")
+@click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True, help="Of the cross-validation.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The same seed, the same folds.")
-def review(folder: Path, out: Path, group_pattern: str | None, shown: int, seed: int) -> None:
+def review(folder: Path, out: Path, group_pattern: str | None, shown: int, folds: int, seed: int) -> None:
     """List the pictures of DIR whose label is likely wrong, as a page to look through and a CSV beside it.
 
     Confident learning on a probe that has not seen a picture's group. It proposes; a trained person decides.
@@ -209,7 +211,7 @@ def review(folder: Path, out: Path, group_pattern: str | None, shown: int, seed:
     if table == out:
         raise DataError(f"{out} is the CSV's own name", remedy="name the page with .html")
     embeddings = _drawn("embedding", embed(dataset.samples))
-    doubts = _drawn("probing", find_doubts(dataset, embeddings, seed=seed))
+    doubts = _drawn("probing", find_doubts(dataset, embeddings, folds=folds, seed=seed))
     write_atomically(out, render_page(dataset, doubts, shown=shown, beside=out.parent).encode())
     write_atomically(table, to_csv(doubts).encode())
     suspected = sum(doubt.suspected for doubt in doubts)

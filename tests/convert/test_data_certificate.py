@@ -20,7 +20,9 @@ from edge_convert.data.certificate import certify, read_certificate, to_bytes
 from edge_convert.data.check import check_dataset
 from edge_convert.progress import finish
 
-ROWS = [(f"{i}.png", "ab"[i % 2], f"P{i // 2 * 2 + i % 2}", ("train", "val", "test")[i // 4 % 3]) for i in range(12)]
+ROWS: list[tuple[str, ...]] = [
+    (f"{i}.png", "ab"[i % 2], f"P{i // 2 * 2 + i % 2}", ("train", "val", "test")[i // 4 % 3]) for i in range(12)
+]
 
 
 def draw(path: Path, number: int) -> None:
