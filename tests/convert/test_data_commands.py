@@ -85,7 +85,10 @@ def test_a_rendered_data_set_passes_the_check(tmp_path: Path, capsys: pytest.Cap
     assert "not empty" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["check", "--help"], ["render", "--help"]], ids=" ".join)
+VERBS = ["check", "verify", "split", "gap", "review", "render"]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], *([verb, "--help"] for verb in VERBS)], ids=" ".join)
 def test_help_answers_without_loading_anything_heavy(arguments: list[str]) -> None:
     code = (
         "import sys\nfrom edge.cli import edge, run\n"
