@@ -27,7 +27,9 @@ EDGE = [sys.executable, "-c", "from edge.cli import main; main()"]
 # The side that the published network was trained on.
 SIDES_PX = {"inceptionv3": 299}
 SIDE_PX = 224
-NO_GATES = {
+# All measures here are of ranks and need no calibrated probabilities, which a network that learned nothing cannot have.
+UNSTOPPED = {
+    "decision.calibration": "none",
     "gates.min_auc": 0.0,
     "gates.min_specificity_at_target": 0.0,
     "gates.max_auc_drop": 1.0,
@@ -79,7 +81,7 @@ def build(recipe: str, data: Path, out: Path, changes: Sequence[str]) -> dict[st
     out.mkdir(parents=True, exist_ok=True)
     path, spent = out.with_suffix(".toml"), out.with_suffix(".json")
     path.write_text(recipe, encoding="utf-8")
-    settings = [f"{key}={value}" for key, value in NO_GATES.items()] + list(changes)
+    settings = [f"{key}={value}" for key, value in UNSTOPPED.items()] + list(changes)
     words = [path, "--data", data, "--out", out, "--drop-leaks", *(word for s in settings for word in ("--set", s))]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     try:
@@ -154,7 +156,9 @@ def main() -> int:
             rows.append(row(run, build(recipe, options.data, out, options.changes)))
         except subprocess.CalledProcessError as error:
             failed += 1
-            rows.append(f"| `{run.backbone}` | {run.side_px} | {run.source()} | failed, exit {error.returncode} |")
+            rows.append(
+                f"| `{run.backbone}` | {run.side_px} | {run.source()} | failed, exit {error.returncode} |{' |' * 7}"
+            )
         (options.out / "table.md").write_text("\n".join(rows) + "\n", encoding="utf-8")
         print(rows[-1], flush=True)
     print("\n".join(["", *rows]))
