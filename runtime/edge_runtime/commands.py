@@ -197,7 +197,7 @@ def _warn(screener: Screener) -> None:
     if screener.manifest.synthetic:
         _tell(f"{screener.manifest.name} was trained on SYNTHETIC pictures: not for patients")
     if screener.variant != "int8":
-        _tell(f"the threshold was fitted on the int8 model, not on {screener.variant}")
+        _tell(f"calibration and threshold were fitted on the int8 model, not on {screener.variant}")
 
 
 def _tell(text: str) -> None:

@@ -51,7 +51,7 @@ class Prediction:
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """What was measured. Intervals are 95 %: by group bootstrap, widened where groups are few, for AUC and
-    average precision; Wilson for shares.
+    average precision, which are of the network's outputs, before calibration; Wilson for shares.
 
     sensitivity and specificity are of the decision's level, pictures or groups; `levels` holds them for pictures and,
     where groups are known and hold several pictures, for groups, with their one-sided lower 95 % bounds.
@@ -163,8 +163,8 @@ def measure(
             remedy="evaluate on a set with both",
         )
     groups = [p.group for p in found]
-    auc, average_precision = ranking_intervals(scores, truth, groups)
     outputs = positive_score(np.array([p.outputs for p in found]), [labels.index(label) for label in positive])
+    auc, average_precision = ranking_intervals(outputs, truth, groups)
     shown: list[Level] = ["picture"]
     # Groups too, where they hold more than one picture on average.
     if len(set(groups)) < len(groups) or decision.level == "group":

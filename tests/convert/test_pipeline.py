@@ -16,10 +16,11 @@ from conftest import EDGE, RECIPE, TinyBuild, edge
 
 from edge.bundle import read_bundle
 from edge.dataset import read_dataset
-from edge.errors import EdgeError
+from edge.errors import DataError, EdgeError
+from edge_convert.builder import Builder, Source
 from edge_convert.data.check import check_dataset
 from edge_convert.data.repair import drop_leaks
-from edge_convert.builder import Builder, Source
+from edge_convert.prepare import prepare
 from edge_convert.progress import finish
 from edge_convert.recipe import read_recipe
 from edge_convert.run_folder import RunFolder
@@ -114,6 +115,35 @@ def test_a_changed_key_runs_its_stage_and_those_after_it(copied: TinyBuild) -> N
     assert "quantize: unchanged, reused" in done.stderr
     assert "verify: unchanged" not in done.stderr
     assert read_bundle(copied.bundle).manifest.decision.profile.sensitivity == 0.8
+
+
+def test_a_profile_that_is_required_and_not_shown_fails_the_build_and_says_how_many_are_needed(
+    copied: TinyBuild,
+) -> None:
+    done = convert(copied, "--set", "gates.require_profile=true")
+    assert done.returncode == 1
+    assert "MISS  sensitivity's lower bound, by picture" in done.stderr
+    assert "too few positive pictures: " in done.stderr
+    assert "are needed to show sensitivity 0.95" in done.stderr
+    assert not copied.bundle.exists()
+
+
+def test_decisions_about_groups_need_groups_at_the_desk_and_in_the_clinic(copied: TinyBuild, tmp_path: Path) -> None:
+    done = convert(copied, "--set", "decision.level=group", "--set", "decision.calibration=isotonic")
+    assert done.returncode == 0, done.stderr
+    decision = read_bundle(copied.bundle).manifest.decision
+    assert (decision.level, decision.calibration.kind) == ("group", "isotonic")
+    assert "validation groups (12 pictures)" in decision.fitted_on
+    for label in ("parasite", "no_parasite"):
+        (tmp_path / "set" / label).mkdir(parents=True)
+        for index in range(4):
+            cv2.imwrite(str(tmp_path / "set" / label / f"{label}{index}.png"), np.zeros((96, 96, 3), np.uint8) + index)
+    refused = edge("evaluate", copied.bundle, "--data", tmp_path / "set")
+    assert refused.returncode == 1
+    assert "this data set has no groups" in refused.stderr
+    recipe = read_recipe(copied.recipe, changes=("decision.level=group",))
+    with pytest.raises(DataError, match="has no groups"):
+        finish(prepare(recipe, read_dataset(tmp_path / "set"), "", (), tmp_path))
 
 
 def test_from_a_stage_on_everything_runs_again(copied: TinyBuild) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -23,7 +24,7 @@ from edge.errors import BundleError, InterpreterError, PictureError
 from edge.preprocess import Placement, Preprocessing
 from edge.profile import parse_profile
 from edge_runtime import saliency
-from edge_runtime.evaluate import Prediction, measure, predict
+from edge_runtime.evaluate import Prediction, calibrated, measure, predict
 from edge_runtime.pipeline import Screener, decide
 from edge_runtime.selftest import self_test
 
@@ -439,3 +440,71 @@ def test_show_says_what_the_bundle_is(tiny_build: TinyBuild) -> None:
     assert "must not be used on patients" in edge("show", tiny_build.bundle, "--card").stdout
     assert edge("show", tiny_build.bundle, "--self-test").stdout.count("ok  ") == 12
     assert json.loads(edge("show", tiny_build.bundle, "--json").stdout)["schema"] == 2
+
+
+@pytest.fixture(scope="module")
+def by_class(tiny_build: TinyBuild, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The test pictures as a folder per class: no manifest, groups in the names alone."""
+    from edge.dataset import read_dataset
+
+    folder = tmp_path_factory.mktemp("by-class")
+    for sample in read_dataset(tiny_build.data).of_split("test"):
+        (folder / sample.label).mkdir(exist_ok=True)
+        shutil.copy(sample.path, folder / sample.label)
+    return folder
+
+
+def test_a_group_pattern_is_applied_without_a_split_too(tiny_build: TinyBuild, by_class: Path) -> None:
+    words = ["evaluate", tiny_build.bundle, "--data", by_class, "--json"]
+    alone, grouped = (json.loads(edge(*words, *more).stdout) for more in ([], ["--group-pattern", "(slide[0-9]+)_"]))
+    assert alone["n_groups"] == alone["n"]
+    assert grouped["n_groups"] < grouped["n"]
+    assert [judged["level"] for judged in alone["levels"]] == ["picture"]
+    assert [judged["level"] for judged in grouped["levels"]] == ["picture", "group"]
+
+
+def test_a_group_pattern_beside_a_manifest_with_groups_is_refused(tiny_build: TinyBuild) -> None:
+    done = edge("evaluate", tiny_build.bundle, "--data", tiny_build.data, "--group-pattern", "slide(.*)_")
+    assert done.returncode == 1
+    assert "a group pattern was given, but the manifest has groups" in done.stderr
+
+
+def test_an_evaluation_is_judged_by_the_profile_and_the_prevalence_that_are_given(
+    tiny_build: TinyBuild, by_class: Path
+) -> None:
+    words = ["evaluate", tiny_build.bundle, "--data", by_class]
+    more = ["--profile", "who-tb-screening-2014", "--prevalence", "0.02"]
+    said = edge(*words, *more).stdout
+    assert "who-tb-screening-2014: profile cannot be shown: too few positive pictures: 4, 29 are needed" in said
+    assert "where 0.02 of those screened have the finding" in said
+    assert "(of the network alone 0." in said
+    found = json.loads(edge(*words, *more, "--json").stdout)
+    judged, prevalence = found["levels"][0], found["predictive"]["prevalence"]
+    hits, alarms = 0.02 * judged["sensitivity"]["value"], 0.98 * (1 - judged["specificity"]["value"])
+    assert prevalence == 0.02
+    assert found["predictive"]["ppv"]["value"] == pytest.approx(hits / (hits + alarms) if hits else 0)
+    assert json.loads(edge(*words, "--json").stdout)["predictive"] is None
+    refused = edge(*words, "--profile", "who")
+    assert refused.returncode == 1
+    assert "known names: who-tb-screening-2014, who-tb-screening-2014-optimal" in refused.stderr
+
+
+@pytest.mark.parametrize("kind", ["none", "temperature", "platt", "isotonic"])
+def test_two_findings_of_three_labels_are_decided_together(kind: str) -> None:
+    calibration = {
+        "none": Calibration(kind="none"),
+        "temperature": Calibration(kind="temperature", temperature=2.0),
+        "platt": Calibration(kind="platt", slope=2.0, intercept=0.5),
+        "isotonic": Calibration(kind="isotonic", knots=((0.1, 0.05), (0.9, 0.95))),
+    }[kind]
+    labels, positive = ("clear", "pneumonia", "covid19"), ("pneumonia", "covid19")
+    # A finding shared between two labels, each less probable than `clear`, is still a finding.
+    rows = [("pneumonia", (0.4, 0.3, 0.3)), ("covid19", (0.1, 0.2, 0.7)), ("clear", (0.8, 0.1, 0.1))]
+    raw = [replace(prediction(label, 0.0), outputs=outputs) for label, outputs in rows]
+    found = calibrated(raw, calibration, [1, 2])
+    assert [p.probability for p in found] == pytest.approx([sum(p.probabilities[1:]) for p in found])
+    decision = replace(DECISION, positive=positive, calibration=calibration)
+    evaluation = measure(found, labels=labels, decision=decision)
+    assert evaluation.n_positive == 2
+    assert (evaluation.judged.referred, evaluation.judged.cleared) == (2, 1)
+    assert evaluation.auc.value == 1.0
