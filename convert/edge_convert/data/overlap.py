@@ -51,7 +51,7 @@ LEAST_SHARED = 0.1
 """Part of the first picture that the two must share, empty places not counted."""
 
 CONFIRMED = 0.75
-"""Median over the shared part of the windows' correlation. Pictures of different patients stay below 0.6."""
+"""Median over the shared part of the windows' correlation. Tiles of fields apart stay below 0.65."""
 
 LOOK_ALIKES = 20
 """Unconfirmed pairs in different splits that are listed for a person to look at, the closest first."""
