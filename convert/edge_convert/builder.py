@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 from edge import __version__
 from edge.dataset import Dataset
 from edge.fields import plain
+from edge.identity import Identity
 from edge.split import assign_folds, assign_splits
 from edge_convert import export, network
 from edge_convert.data.certificate import CERTIFICATE, SCHEMA, certify, write_certificate
@@ -67,7 +68,7 @@ class Source:
     """The labelled pictures of one build or of several. seed: of the splits, where the data set has none."""
 
     dataset: Dataset
-    fingerprint: str
+    identity: Identity
     leaks: Leaks
     seed: int
 
@@ -108,11 +109,11 @@ class Builder:
         d = source.dataset
         described = [d.name, d.synthetic, d.has_groups, str(d.folder.resolve())]
         wanted = [plain(r.preprocessing), r.classes, r.positive, source.seed, source.leaks, SCHEMA]
-        if self._enter("data", __version__, described, wanted, source.fingerprint):
+        if self._enter("data", __version__, described, wanted, source.identity.fingerprint):
             with self.data_folder.writing("data", self._key) as stage:
                 yield StageEvent(stage="data")
                 dataset, dropped = yield from _report_steps("data", _certified(source, stage))
-                yield from _report_steps("data", prepare(r, dataset, source.fingerprint, dropped, stage))
+                yield from _report_steps("data", prepare(r, dataset, source.identity.fingerprint, dropped, stage))
         else:
             yield StageEvent(stage="data", reused=True)
         if self.fold is not None:
@@ -307,7 +308,7 @@ def _certified(source: Source, stage: Path) -> Steps[tuple[Dataset, tuple[str, .
     report = yield from check_dataset(source.dataset, seed=source.seed)
     if source.leaks == "refuse":
         raise_on_leak(report)
-    write_certificate(stage / CERTIFICATE, certify(source.dataset, report, source.dataset.identity()))
+    write_certificate(stage / CERTIFICATE, certify(source.dataset, report, source.identity))
     return drop_leaks(assign_splits(source.dataset, seed=source.seed), report)
 
 

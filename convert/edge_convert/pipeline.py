@@ -62,7 +62,7 @@ def convert(
     _check_early(recipe)
     with RunFolder.opened(out) as folder:
         dataset = read_dataset(data, group_pattern=group_pattern)
-        source = Source(dataset=dataset, fingerprint=dataset.fingerprint(), leaks=leaks, seed=recipe.seed)
+        source = Source(dataset=dataset, identity=dataset.identity(), leaks=leaks, seed=recipe.seed)
         builder = Builder(recipe, folder, source, start=start, logs=logs)
         yield from train_and_verify(builder)
         bundle = yield from builder.pack()

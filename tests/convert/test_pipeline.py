@@ -263,7 +263,7 @@ def test_patients_named_in_the_file_names_stay_in_one_split(copied: TinyBuild, t
     for pattern, known in ((r"(p\d+)_", True), (None, False)):
         with RunFolder.opened(tmp_path / f"run-{known}") as folder:
             dataset = read_dataset(tmp_path / "set", group_pattern=pattern)
-            source = Source(dataset=dataset, fingerprint=dataset.fingerprint(), leaks="refuse", seed=recipe.seed)
+            source = Source(dataset=dataset, identity=dataset.identity(), leaks="refuse", seed=recipe.seed)
             build = Builder(recipe, folder, source)
             finish(build.data())
             prepared = build.prepared

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from edge.errors import RecipeError
-from edge_convert.train.augment import AUGMENTATIONS
 from edge_convert.backbones import BACKBONES
 from edge_convert.recipe import describe_keys, read_recipe
+from edge_convert.train.augment import AUGMENTATIONS
 
 ROOT = Path(__file__).parents[2]
 MINIMAL = """

@@ -17,8 +17,9 @@ import pytest
 from conftest import TinyBuild
 
 from edge.errors import EdgeError
-from edge_convert.backbones import find_backbone
+from edge_convert.backbones import BACKBONES, find_backbone
 from edge_convert.builder import Fold, Source, in_fold
+from edge_convert.dropout import seeded_dropout
 from edge_convert.keras import keras, tensorflow
 from edge_convert.prepare import Prepared, load_prepared
 from edge_convert.progress import finish
@@ -219,6 +220,24 @@ def test_training_stopped_between_any_two_steps_ends_with_the_same_weights(
     assert all(np.array_equal(a, b) for a, b in zip(weights, again, strict=True))
 
 
+def test_no_network_draws_dropout_from_a_state_that_no_checkpoint_holds() -> None:
+    for backbone in BACKBONES.values():
+        model = backbone.build(96, 1.0, "none")
+        assert not [layer.name for layer in model.layers if isinstance(layer, keras().layers.Dropout)], backbone.name
+
+
+def test_dropped_blocks_are_dropped_whole_and_alike_for_the_same_call() -> None:
+    ones = tensorflow().ones((64, 3, 3, 4))
+    layer = seeded_dropout()(0.25, 7, (None, 1, 1, 1))
+    first, second = layer(ones, training=True).numpy(), layer(ones, training=True).numpy()
+    assert set(np.unique(first)) == {0.0, np.float32(1 / 0.75)}
+    assert all(len(np.unique(picture)) == 1 for picture in first), "a picture's block is dropped as a whole"
+    assert (first != second).any()
+    again = seeded_dropout()(0.25, 7, (None, 1, 1, 1))
+    np.testing.assert_array_equal(again(ones, training=True).numpy(), first)
+    np.testing.assert_array_equal(layer(ones, training=False).numpy(), ones.numpy())
+
+
 def test_a_checkpoint_that_the_disk_lost_part_of_is_no_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "training.npz"
     assert Checkpoint(path).load() is None
@@ -240,6 +259,7 @@ TRAIN_APART = """
 import sys
 from pathlib import Path
 import numpy as np
+from edge_convert.dropout import seeded_dropout
 from edge_convert.keras import tensorflow
 from edge_convert.prepare import load_prepared
 from edge_convert.progress import finish
@@ -340,7 +360,7 @@ def test_a_fold_is_measured_on_by_a_network_that_never_saw_its_groups(tiny_build
 
     prepared = prepared_of(tiny_build)
     dataset = read_dataset(tiny_build.data)
-    source = Source(dataset=dataset, fingerprint="", leaks="refuse", seed=1)
+    source = Source(dataset=dataset, identity=dataset.identity(), leaks="refuse", seed=1)
     tested = {prepared.samples[row].name for row in prepared.rows("test")}
     measured: list[str] = []
     for number in (1, 2, 3):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from edge_convert.backbones.contract import download_failed, load_weight_file, weight_file
+from edge_convert.dropout import reseeded
 from edge_convert.keras import keras
 
 # Of the published accuracies. It is measured on the 2012 validation set with one central crop.
@@ -56,10 +57,11 @@ def copy_layers(
     tensors = {id(model.get_layer(after).output): fed}
     for layer in model.layers[names.index(after) + 1 : names.index(until) + 1]:
         config, weights = change(layer)
-        copy = layer.__class__.from_config(config)
+        is_dropout = isinstance(layer, keras().layers.Dropout)
+        copy = reseeded(layer) if is_dropout else layer.__class__.from_config(config)
         sources = layer.input if isinstance(layer.input, list) else [layer.input]
         taken = [tensors[id(source)] for source in sources]
         tensors[id(layer.output)] = copy(taken if len(taken) > 1 else taken[0])
-        if weights is not None:
+        if weights:
             copy.set_weights(weights)
     return keras().Model(inputs, tensors[id(model.get_layer(until).output)], name=model.name)
