@@ -98,7 +98,9 @@ def _run_one(
 def summary(kind: str, runs: Sequence[tuple[str, Verification]]) -> Repeats:
     """The runs' measures and their spread. kind: `seeds`, or `folds`, whose pictures are then pooled as well."""
     outcomes = tuple(_outcome(name, verification) for name, verification in runs)
-    columns = {name: np.array([o.measures[name] for o in outcomes]) for name in outcomes[0].measures}
+    # Calibration cannot be held out where a run's groups are too few: what not every run has has no spread.
+    common = [name for name in outcomes[0].measures if all(name in outcome.measures for outcome in outcomes)]
+    columns = {name: np.array([outcome.measures[name] for outcome in outcomes]) for name in common}
     spread = {
         name: Spread(
             mean=float(values.mean()),
@@ -125,6 +127,16 @@ def _outcome(name: str, verification: Verification) -> Outcome:
         )
         for target in TARGETS
     }
+    held_out = verification.held_out
+    apart = (
+        {
+            "calibration error, outputs": held_out.output_error,
+            "calibration error, held out": held_out.calibration_error,
+            "target reached, held out": held_out.reached,
+        }
+        if held_out is not None
+        else {}
+    )
     return Outcome(
         run=name,
         n=int8.n,
@@ -134,8 +146,9 @@ def _outcome(name: str, verification: Verification) -> Outcome:
             "average precision": int8.average_precision.value,
             **at_targets,
             "sensitivity at the threshold": int8.sensitivity.value,
+            "its lower 95 % bound": int8.judged.sensitivity_bound,
             "specificity at the threshold": int8.specificity.value,
-            "calibration error": int8.calibration_error,
+            **apart,
             "AUC, int8 less float32": int8.auc.value - float32.auc.value,
         },
     )

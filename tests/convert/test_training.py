@@ -24,6 +24,7 @@ from edge_convert.keras import keras, tensorflow
 from edge_convert.prepare import Prepared, load_prepared
 from edge_convert.progress import finish
 from edge_convert.recipe import DistillRecipe, Recipe, TrainRecipe, read_recipe
+from edge_convert.repeat import Spread, render, summary
 from edge_convert.train import checkpoint
 from edge_convert.train.augment import AUGMENTATIONS, plan_for
 from edge_convert.train.checkpoint import Checkpoint
@@ -35,6 +36,7 @@ from edge_convert.train.loss import distillation_loss, picture_loss
 from edge_convert.train.mixing import mix
 from edge_convert.train.optimizer import block_rates, make_optimizer
 from edge_convert.train.trainer import Keeping, Teacher
+from edge_convert.verify import load_verification
 
 EVERYTHING = (
     "train.epochs=2",
@@ -372,3 +374,21 @@ def test_a_fold_is_measured_on_by_a_network_that_never_saw_its_groups(tiny_build
         assert not len(fold.rows("test"))
         measured += names
     assert sorted(measured) == sorted({s.name for s in prepared.samples} - tested)
+
+
+def test_the_spread_of_several_runs_is_the_sample_deviation_of_each_measure(tiny_build: TinyBuild) -> None:
+    verification = load_verification(tiny_build.run / "verify")
+    runs = []
+    for name, area in (("seed 1", 0.90), ("seed 2", 0.94), ("seed 3", 0.98)):
+        evaluation = verification.evaluations["val/int8"]
+        changed = replace(evaluation, auc=replace(evaluation.auc, value=area))
+        evaluations = {**verification.evaluations, "val/int8": changed}
+        runs.append((name, replace(verification, evaluations=evaluations)))
+    repeats = summary("seeds", runs)
+    assert repeats.spread["AUC"] == Spread(
+        mean=pytest.approx(0.94), deviation=pytest.approx(0.04), lowest=0.90, highest=0.98
+    )
+    table = render(repeats)
+    assert "seed 2" in table
+    assert "0.0400" in table
+    assert summary("folds", runs).pooled_auc is not None
