@@ -20,6 +20,7 @@ VERBS = {
     "screen": ("edge_runtime.commands:screen", "Screen pictures with a bundle: one verdict a line."),
     "evaluate": ("edge_runtime.commands:evaluate", "Measure a bundle on labelled pictures."),
     "show": ("edge_runtime.commands:show", "Say what a bundle is, and test it on this machine."),
+    "bench": ("edge_runtime.bench_commands:bench", "Time a bundle on this machine, step by step."),
     "data": ("edge_convert.data_commands:data", "Check, certify, split and review a data set, or render one."),
     "backbones": (
         "edge_convert.backbone_commands:backbones",

@@ -1,0 +1,240 @@
+"""What a verdict costs on this machine: step by step, model by model, in turns, beside the bare engines.
+
+Everything that is compared runs in turns in one process, each first in every other round, so that a machine that
+slows down meanwhile slows all of them. Peak memory is that of a process of its own that only screens.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge.bundle import Bundle, read_bundle
+from edge.errors import EdgeError
+from edge_runtime import rivals
+from edge_runtime.interpreter import default_threads
+from edge_runtime.pipeline import Screener
+from edge_runtime.thermal import Thermal, read_thermal
+
+STEPS = ("decode", "preprocess", "infer", "saliency", "total")
+WARM_UP = 5
+# Everything that is run in turns: its name, and what one round of it takes in milliseconds, step by step.
+Contestant = Callable[[bytes], dict[str, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """Wall-clock milliseconds over the rounds: the median, the 5th and the 95th percentile."""
+
+    median: float
+    p5: float
+    p95: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What one of the bundle's models costs with one delegate.
+
+    steps: by name, of STEPS. peak_mb: largest resident memory (10^6 bytes) of a process that only screens the same
+    pictures, from its start; None where the machine does not tell.
+    """
+
+    model: str
+    delegate: str
+    interpreter: str
+    steps: dict[str, Spread]
+    peak_mb: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rival:
+    """What a bare engine takes for the same network's inference, on the same inputs."""
+
+    engine: str
+    model: str
+    infer: Spread
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """The whole measurement. not_compared: by engine and model, why it was not. before, after: the machine's heat."""
+
+    name: str
+    sha256: str
+    pictures: int
+    rounds: int
+    threads: int
+    costs: tuple[Cost, ...]
+    rivals: tuple[Rival, ...]
+    not_compared: dict[str, str]
+    before: Thermal
+    after: Thermal
+
+
+def bench(
+    path: Path, pictures: Sequence[bytes] = (), *, rounds: int = 100, threads: int | None = None, compare: bool = False
+) -> Iterator[int | Bench]:
+    """Measure a bundle. Yields the rounds done, then the measurement.
+
+    pictures: bytes of picture files, taken in turn; the bundle's golden ones where there are none given. compare:
+    run the bare engines that are installed beside it. Raises BundleError, InterpreterError and PictureError.
+    """
+    bundle = read_bundle(path)
+    taken = list(pictures) or [bundle.parts[golden.picture] for golden in bundle.manifest.golden]
+    if not taken:
+        raise EdgeError("this bundle has no golden pictures", remedy="name some pictures after it")
+    used = threads or default_threads()
+    screeners = {model: Screener(bundle, variant=model, threads=used) for model in bundle.manifest.models}
+    entries: dict[tuple[str, str], Contestant] = {
+        ("edge", model): _screening(screener) for model, screener in screeners.items()
+    }
+    missing: dict[str, str] = {}
+    if compare:
+        engines, missing = _engines(bundle, used)
+        entries |= engines
+    before = read_thermal()
+    times: dict[tuple[str, str], list[dict[str, float]]] = {key: [] for key in entries}
+    for number in range(WARM_UP + rounds):
+        # Each goes first in every other round, so that none always finds the other's cache.
+        for key in list(entries)[:: -1 if number % 2 else 1]:
+            times[key].append(entries[key](taken[number % len(taken)]))
+        yield number + 1
+    after = read_thermal()
+    kept = {key: _spreads(found[WARM_UP:]) for key, found in times.items()}
+    yield Bench(
+        name=bundle.manifest.name,
+        sha256=bundle.sha256,
+        pictures=len(taken),
+        rounds=rounds,
+        threads=used,
+        costs=tuple(
+            Cost(
+                model=model,
+                delegate="cpu",
+                interpreter=screener.network.package,
+                steps=kept["edge", model],
+                peak_mb=peak_mb(path, taken, model=model, threads=used),
+            )
+            for model, screener in screeners.items()
+        ),
+        rivals=tuple(
+            Rival(engine=engine, model=model, infer=steps["infer"])
+            for (engine, model), steps in kept.items()
+            if engine != "edge"
+        ),
+        not_compared=missing,
+        before=before,
+        after=after,
+    )
+
+
+def render(found: Bench) -> str:
+    """The measurement as a table."""
+    lines = [
+        f"{found.name} {found.sha256[:12]}: {found.pictures} pictures, {found.rounds} rounds in turns, "
+        f"{found.threads} thread{'s' if found.threads > 1 else ''}",
+        f"{'':<34}{'median':>9}{'5th':>9}{'95th':>9}  ms",
+    ]
+    for cost in found.costs:
+        memory = f", peak memory {cost.peak_mb:.0f} MB" if cost.peak_mb is not None else ""
+        lines.append(f"{cost.model} on {cost.delegate} ({cost.interpreter}){memory}")
+        lines += [_row(f"  {step}", cost.steps[step]) for step in STEPS]
+    if found.rivals:
+        lines.append("inference alone, bare")
+        lines += [_row(f"  {rival.engine}, {rival.model}", rival.infer) for rival in found.rivals]
+    lines += [f"not compared: {name}: {reason}" for name, reason in found.not_compared.items()]
+    return "\n".join([*lines, _heat(found.before, found.after)])
+
+
+def peak_mb(path: Path, pictures: Sequence[bytes], *, model: str, threads: int) -> float | None:
+    """Largest resident memory of a process that opens the bundle and screens the pictures once, in 10^6 bytes."""
+    program = "from edge_runtime.bench import screen_only; screen_only()"
+    request = json.dumps({"path": str(path), "model": model, "threads": threads, "sizes": [len(p) for p in pictures]})
+    child = subprocess.run(
+        [sys.executable, "-c", program],
+        input=request.encode() + b"\n" + b"".join(pictures),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
+    said = child.stdout.decode().strip()
+    return float(said) / 1e6 if child.returncode == 0 and said else None
+
+
+def screen_only() -> None:
+    """The child of `peak_mb`: screen what standard input holds, print this process's largest resident bytes."""
+    request = json.loads(sys.stdin.buffer.readline())
+    screener = Screener.open(Path(request["path"]), variant=request["model"], threads=request["threads"])
+    for size in request["sizes"]:
+        screener.screen(sys.stdin.buffer.read(size), name="picture")
+    status = Path("/proc/self/status")
+    # Not ru_maxrss: that one begins with the size of the parent process.
+    for line in status.read_text().splitlines() if status.exists() else ():
+        if line.startswith("VmHWM:"):
+            print(1024 * int(line.split()[1]))
+
+
+def _screening(screener: Screener) -> Contestant:
+    def one(picture: bytes) -> dict[str, float]:
+        latency = screener.screen(picture, name="picture", explain=True).verdict.latency_ms
+        return {step: getattr(latency, step) for step in STEPS}
+
+    return one
+
+
+def _engines(bundle: Bundle, threads: int) -> tuple[dict[tuple[str, str], Contestant], dict[str, str]]:
+    """The bare engines for each of the bundle's models, and why the others are not there."""
+    preprocessing = bundle.manifest.preprocessing
+    found: dict[tuple[str, str], Contestant] = {}
+    missing = {}
+    for engine, make in rivals.ENGINES.items():
+        for model in bundle.manifest.models:
+            entry, data = bundle.model(model)
+            try:
+                infer = make(data, threads)
+            except rivals.NotHere as error:
+                missing[f"{engine}, {model}"] = str(error)
+                continue
+            found[engine, model] = _bare(infer, preprocessing, entry)
+    return found, missing
+
+
+def _bare(infer: Callable[[Any], None], preprocessing: Any, entry: Any) -> Contestant:
+    def one(picture: bytes) -> dict[str, float]:
+        tensor = rivals.input_of(entry, preprocessing.to_input(preprocessing.decode(picture)))
+        start = time.perf_counter()
+        infer(tensor)
+        return {"infer": 1e3 * (time.perf_counter() - start)}
+
+    return one
+
+
+def _spreads(rounds: Sequence[dict[str, float]]) -> dict[str, Spread]:
+    return {step: spread([found[step] for found in rounds]) for step in rounds[0]}
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """The median, the 5th and the 95th percentile (linear between neighbours) of at least two values."""
+    cuts = statistics.quantiles(values, n=20, method="inclusive")
+    return Spread(median=statistics.median(values), p5=cuts[0], p95=cuts[-1])
+
+
+def _row(name: str, found: Spread) -> str:
+    return f"{name:<34}{found.median:9.3f}{found.p5:9.3f}{found.p95:9.3f}"
+
+
+def _heat(before: Thermal, after: Thermal) -> str:
+    if before.hottest is None or after.hottest is None:
+        heat = "temperature: this machine does not tell"
+    else:
+        heat = f"temperature: {before.hottest:.0f} C before, {after.hottest:.0f} C after"
+    if after.limits is None:
+        return f"{heat}; throttling: this machine does not tell"
+    return f"{heat}; {', '.join(after.limits) or 'not throttled'}"

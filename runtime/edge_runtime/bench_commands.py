@@ -1,0 +1,47 @@
+"""`edge bench`: parse, measure, print."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from edge.progress_bar import progress_bar
+
+FILE = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("bundle", type=FILE)
+@click.argument("pictures", type=FILE, nargs=-1)
+@click.option("--json", "as_json", is_flag=True, help="The measurement as one JSON object.")
+@click.option("--compare", is_flag=True, help="Also the bare interpreter, onnxruntime and OpenVINO, where installed.")
+@click.option("--rounds", type=click.IntRange(2, 100_000), default=100, show_default=True, help="After the warm-up.")
+@click.option("--threads", type=click.IntRange(1, 64), help="Processor threads. Default: up to 4.")
+def bench(
+    bundle: Path, pictures: tuple[Path, ...], as_json: bool, compare: bool, rounds: int, threads: int | None
+) -> int:
+    """Time BUNDLE on this machine, with PICTURES (files or folders) or its golden ones.
+
+    Decoding, preprocessing, inference, heat map and the whole, in milliseconds, for each of the bundle's models, in
+    turns; peak memory; temperature and throttling where the machine tells. Pictures lie in memory: disks are not timed.
+    """
+    from edge.errors import PictureError
+    from edge.fields import plain
+    from edge.files import read_ordinary
+    from edge_runtime.bench import WARM_UP, Bench, render
+    from edge_runtime.bench import bench as measure
+    from edge_runtime.pictures import expand
+
+    found = [read_ordinary(path) for path in expand(pictures)] if pictures else []
+    if pictures and not found:
+        raise PictureError("there is no picture in what was named", remedy="name JPEG, PNG, BMP or TIFF files")
+    with progress_bar() as bar:
+        for result in measure(bundle, found, rounds=rounds, threads=threads, compare=compare):
+            if isinstance(result, Bench):
+                break
+            bar.show("timing", result, WARM_UP + rounds)
+    assert isinstance(result, Bench)
+    click.echo(json.dumps(plain(result)) if as_json else render(result))
+    return 0

@@ -1,0 +1,104 @@
+"""The bare engines that `edge bench --compare` runs beside the runtime, each on the very TFLite file of the bundle.
+
+None of them is a dependency: what is not installed is named and left out.
+"""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.bundle import ModelFile
+from edge.native_stderr import without_chatter
+from edge_runtime.interpreter import find_interpreter
+
+Infer = Callable[[NDArray[Any]], None]
+
+
+class NotHere(Exception):
+    """Why an engine is not compared."""
+
+
+def input_of(entry: ModelFile, picture: NDArray[np.uint8]) -> NDArray[Any]:
+    """The picture, (side, side, channels) uint8, with a batch axis and of the type that the model takes."""
+    batch = picture[np.newaxis]
+    if entry.input_dtype == "float32":
+        return np.asarray((batch.astype(np.float32) - entry.input_zero_point) * np.float32(entry.input_scale))
+    return batch
+
+
+def bare_interpreter(model: bytes, threads: int) -> Infer:
+    """The interpreter that the runtime uses: set the input, invoke, and nothing else."""
+    made = find_interpreter()[1](model_content=model, num_threads=threads)
+    with without_chatter():
+        made.allocate_tensors()
+    index = made.get_input_details()[0]["index"]
+
+    def infer(picture: NDArray[Any]) -> None:
+        made.set_tensor(index, picture)
+        made.invoke()
+
+    return infer
+
+
+def onnxruntime(model: bytes, threads: int) -> Infer:
+    """onnxruntime on the file as tf2onnx translates it, in a process of its own: tf2onnx loads TensorFlow."""
+    runtime = _require("onnxruntime")
+    _require("tf2onnx")
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder) / "model.tflite", Path(folder) / "model.onnx"
+        source.write_bytes(model)
+        words = ["-m", "tf2onnx.convert", "--tflite", str(source), "--output", str(target), "--opset", "17"]
+        done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
+        if not target.exists():
+            lines = done.stderr.strip().splitlines()
+            raise NotHere(f"tf2onnx cannot translate it ({lines[-1][:120] if lines else 'no reason given'})")
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = threads
+        session = runtime.InferenceSession(target.read_bytes(), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+
+    def infer(picture: NDArray[Any]) -> None:
+        session.run(None, {name: picture})
+
+    return infer
+
+
+def openvino(model: bytes, threads: int) -> Infer:
+    """OpenVINO, which reads TFLite files itself."""
+    core = _require("openvino").Core()
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "model.tflite"
+        source.write_bytes(model)
+        try:
+            options = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+            request = core.compile_model(core.read_model(source), "CPU", options).create_infer_request()
+        except RuntimeError as error:
+            raise NotHere(f"OpenVINO refuses it ({str(error).strip().splitlines()[-1][:120]})") from None
+
+    def infer(picture: NDArray[Any]) -> None:
+        request.infer([picture])
+
+    return infer
+
+
+def _require(package: str) -> Any:
+    try:
+        return importlib.import_module(package)
+    except ImportError:
+        raise NotHere(f"{package} is not installed") from None
+
+
+ENGINES: dict[str, Callable[[bytes, int], Infer]] = {
+    "interpreter": bare_interpreter,
+    "onnxruntime": onnxruntime,
+    "openvino": openvino,
+}
