@@ -23,6 +23,7 @@ from edge_convert.dropout import seeded_dropout
 from edge_convert.keras import keras, tensorflow
 from edge_convert.prepare import Prepared, load_prepared
 from edge_convert.progress import finish
+from edge_convert.prune import even_out_channels
 from edge_convert.recipe import DistillRecipe, Recipe, TrainRecipe, read_recipe
 from edge_convert.repeat import Spread, render, summary
 from edge_convert.train import checkpoint
@@ -186,6 +187,25 @@ def test_each_block_learns_slower_than_the_one_behind_it() -> None:
     # Adam's first step has the size of the rate, whatever the gradient's.
     assert steps[0] == pytest.approx(steps[2] / 2, rel=1e-2)
     assert steps[1] == pytest.approx(steps[2], rel=1e-2)
+
+
+def test_channels_are_evened_out_before_pruning_without_changing_what_the_network_computes() -> None:
+    layers = keras().layers
+    picture = layers.Input((8, 8, 3))
+    x = layers.BatchNormalization()(layers.Conv2D(5, 3, use_bias=False)(picture))
+    model = keras().Model(picture, layers.ReLU()(x))
+    random = np.random.default_rng(1)
+    # Channels of very different scale, as folded batch normalisation leaves them.
+    kernel = random.normal(size=(3, 3, 3, 5)) * [0.01, 0.1, 1, 10, 100]
+    model.layers[1].set_weights([kernel])
+    model.layers[2].set_weights([random.uniform(0.5, 2, 5) for _ in range(4)])
+    pictures = random.normal(size=(2, 8, 8, 3)).astype(np.float32)
+    before = model(pictures, training=False).numpy()
+    even_out_channels(model)
+    np.testing.assert_allclose(model(pictures, training=False).numpy(), before, rtol=1e-4, atol=1e-4)
+    norms = np.linalg.norm(model.layers[1].get_weights()[0].reshape(-1, 5), axis=0)
+    np.testing.assert_allclose(norms, np.linalg.norm(kernel[..., 2]), rtol=0.5)
+    np.testing.assert_allclose(norms, norms[0], rtol=1e-5)
 
 
 def trained(build: TinyBuild, recipe: Recipe, path: Path | None = None, *, stop_after: int = 0) -> Any:
