@@ -31,6 +31,7 @@ MAX_PART_BYTES = 1 << 30
 MAX_PARTS = 1000
 
 Role = Literal["probabilities", "class_activation", "embedding"]
+Activation = Literal["none", "softmax", "sigmoid"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,16 +47,26 @@ class ModelFile:
     """One TFLite file and how to talk to it.
 
     input_dtype: `uint8` takes pixels 0..255 as they are (the scaling is in the file's own quantization
-    parameters); `float32` takes `(pixel - input_zero_point) * input_scale`.
-    outputs: the signature's name of the tensor for each role. probabilities: (1, classes).
+    parameters), `int8` takes pixel - 128, `float32` takes `(pixel - input_zero_point) * input_scale`.
+    input_mean, input_std: where they are given, in pixels and one a channel, the network's input is
+    `(pixel - mean) / std` instead, quantized by the file's own parameters where it takes integers.
+    input_order: of the channels. input_layout: rows, columns, channels (`nhwc`) or channels first.
+    outputs: for each role the tensor's name in the signature, or its own name where the file has no signature.
+    probabilities: (1, classes), or one score where there are two classes: that of the second.
     class_activation: (1, rows, columns, classes), one map a class. embedding: (1, channels).
+    output_activation: what is still to be applied to the scores to make probabilities of them.
     """
 
     file: str
-    input_dtype: Literal["uint8", "float32"]
-    input_scale: float
-    input_zero_point: int
+    input_dtype: Literal["uint8", "int8", "float32"]
+    input_scale: float = 1.0
+    input_zero_point: int = 0
     outputs: dict[str, str]
+    input_mean: tuple[float, ...] = ()
+    input_std: tuple[float, ...] = ()
+    input_order: Literal["rgb", "bgr"] = "rgb"
+    input_layout: Literal["nhwc", "nchw"] = "nhwc"
+    output_activation: Activation = "none"
 
     def __post_init__(self) -> None:
         unknown = self.outputs.keys() - set(get_args(Role))
@@ -65,6 +76,10 @@ class ModelFile:
             raise FieldError("a model without 'outputs.probabilities' cannot screen")
         if self.input_scale <= 0:
             raise FieldError("'input_scale' must be above 0")
+        if len(self.input_mean) != len(self.input_std):
+            raise FieldError("'input_mean' and 'input_std' must be of one length")
+        if any(std <= 0 for std in self.input_std):
+            raise FieldError("'input_std' must be above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +129,11 @@ class Manifest:
     versions: dict[str, str]
     parts: dict[str, Part]
 
+    @property
+    def main_model(self) -> str:
+        """The model that decides where none is named, and that calibration and threshold are for."""
+        return "int8" if "int8" in self.models else next(iter(self.models))
+
     def __post_init__(self) -> None:
         if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
             raise FieldError("'labels' must be two or more different names")
@@ -122,6 +142,9 @@ class Manifest:
             raise FieldError("'decision.positive' must be some of the labels, and not all of them")
         if not self.models:
             raise FieldError("'models' is empty")
+        channels = self.preprocessing.channels
+        if any(len(model.input_mean) not in (0, 1, channels) for model in self.models.values()):
+            raise FieldError(f"'input_mean' must have one entry or {channels}, as the picture has channels")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,8 +155,9 @@ class Bundle:
     parts: Mapping[str, bytes]
     sha256: str
 
-    def model(self, variant: str) -> tuple[ModelFile, bytes]:
-        """The named model and its bytes. Raises BundleError where the bundle has no such model."""
+    def model(self, variant: str | None = None) -> tuple[ModelFile, bytes]:
+        """The named model, or the main one, and its bytes. Raises BundleError where the bundle has no such model."""
+        variant = variant or self.manifest.main_model
         if variant not in self.manifest.models:
             has = ", ".join(self.manifest.models)
             raise BundleError(f"this bundle has no {variant!r} model", remedy=f"use one of: {has}")

@@ -26,6 +26,7 @@ VERBS = {
         "edge_convert.backbone_commands:backbones",
         "List the networks that can be trained, with cost and source.",
     ),
+    "adopt": ("edge_convert.adopt.commands:adopt", "Somebody else's TFLite classifier to a bundle."),
     "convert": ("edge_convert.commands:convert", "Labelled pictures to a verified bundle, by a recipe."),
 }
 

@@ -12,6 +12,7 @@ from edge.profile import Profile
 CalibrationKind = Literal["none", "temperature", "platt", "isotonic"]
 Level = Literal["picture", "group"]
 Rule = Literal["lower-bound", "point"]
+GIVEN: Literal["given"] = "given"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,16 +59,16 @@ class Decision:
     """When to refer: the calibrated probability of the positive labels together is at least the threshold.
 
     level: what one decision is about: a picture, or a group (patient, slide), which is referred where any of its
-    pictures is. rule: how the threshold was chosen for the profile. sensitivity_bound, specificity_bound: one-sided
-    lower 95 % bounds at the threshold, on what it was fitted on. met: whether they reach the profile. standing: the
-    same in words. fitted_on: which pictures, in words.
+    pictures is. rule: how the threshold was chosen for the profile; `given`: it was fitted to nothing.
+    sensitivity_bound, specificity_bound: one-sided lower 95 % bounds at the threshold, on what it was fitted on. met:
+    whether they reach the profile. standing: the same in words. fitted_on: which pictures, in words.
     """
 
     positive: tuple[str, ...]
     level: Level
     calibration: Calibration
     profile: Profile
-    rule: Rule
+    rule: Rule | Literal["given"]
     threshold: float
     sensitivity_bound: float
     specificity_bound: float

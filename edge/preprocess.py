@@ -19,7 +19,7 @@ from edge.errors import EdgeError, PictureError
 from edge.native_stderr import collected_stderr
 from edge.tiff import read_facts
 
-Fit = Literal["crop", "letterbox"]
+Fit = Literal["crop", "letterbox", "squash"]
 WideRange = Literal["full", "stretch"]
 Colour = Literal["rgb", "grey"]
 
@@ -73,7 +73,7 @@ class Preprocessing:
     """The parameters of the program, stored in the bundle.
 
     side_px: side of the square input. fit: `crop` keeps the centre square, `letterbox` keeps the whole
-    picture and pads with black. wide_range: how 16-bit pixels become 8-bit ones: `full` maps 0..65535,
+    picture and pads with black, `squash` changes its proportions. wide_range: how 16-bit pixels become 8-bit ones: `full` maps 0..65535,
     `stretch` maps the picture's own minimum..maximum (12-bit plates stored in 16-bit files). colour: `rgb` gives three
     channels, `grey` one, the luma; a grey picture keeps its values.
     """
@@ -124,6 +124,8 @@ class Preprocessing:
                 source_xywh=((width - square) // 2, (height - square) // 2, square, square),
                 target_xywh=(0, 0, side, side),
             )
+        if self.fit == "squash":
+            return Placement(source_xywh=(0, 0, width, height), target_xywh=(0, 0, side, side))
         longer = max(width, height)
         # Round half up in integers: the same on every machine.
         inner_w = max(1, (2 * width * side + longer) // (2 * longer))

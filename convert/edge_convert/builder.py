@@ -149,7 +149,8 @@ class Builder:
 
     def quantize(self) -> Events:
         """Export the float32 and the int8 file."""
-        if not self._enter("quantize", plain(self.recipe.quantize), export.calibration_source(self.recipe)):
+        r = self.recipe
+        if not self._enter("quantize", plain(r.quantize), export.calibration_source(r), plain(export.description(r))):
             yield StageEvent(stage="quantize", reused=True)
             return
         with self._writing("quantize") as stage:

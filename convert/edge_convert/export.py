@@ -1,7 +1,7 @@
 """From a trained classifier to TFLite files: float32 for reference and the GPU, full-integer int8 for the device.
 
 Both have one signature with named outputs, so that class, map and embedding come from one pass. A network with a dense
-head has no map.
+head has no map. Both carry standard TFLite metadata, so that other programs can feed them and name the classes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge import __version__
 from edge.bundle import ModelFile, Role
 from edge.dataset import read_dataset
 from edge.errors import EdgeError
@@ -24,9 +25,15 @@ from edge_convert.keras import keras, tensorflow
 from edge_convert.network import EMBEDDING, LOGITS, feature_maps, scaled
 from edge_convert.prepare import Prepared
 from edge_convert.recipe import Recipe
+from edge_convert.tflite_metadata import Described, with_metadata
 from edge_runtime.interpreter import find_interpreter
 
 INPUT = "picture"
+OUTPUTS: dict[Role, str] = {
+    "probabilities": "The probability of each label, not calibrated: the bundle holds calibration and threshold.",
+    "class_activation": "A map a label: its evidence by place, in logits.",
+    "embedding": "The pooled features.",
+}
 MODEL_FILES = {"int8": "model.int8.tflite", "float32": "model.float32.tflite"}
 
 
@@ -86,7 +93,7 @@ def calibration_pictures(recipe: Recipe, prepared: Prepared) -> tuple[list[str],
 
 def export_float(recipe: Recipe, model: Any) -> bytes:
     """The float32 TFLite file."""
-    return _convert(recipe, model, calibration=None)
+    return with_metadata(_convert(recipe, model, calibration=None), description(recipe))
 
 
 def export_int8(recipe: Recipe, model: Any, pictures: NDArray[np.uint8]) -> bytes:
@@ -96,7 +103,23 @@ def export_int8(recipe: Recipe, model: Any, pictures: NDArray[np.uint8]) -> byte
     """
     data = _convert(recipe, model, calibration=pictures)
     check_integer_only(recipe, data)
-    return data
+    return with_metadata(data, description(recipe))
+
+
+def description(recipe: Recipe) -> Described:
+    """What an exported file says of itself."""
+    backbone = find_backbone(recipe.network.backbone)
+    return Described(
+        name=recipe.name,
+        description=f"Screens a picture for: {', '.join(recipe.positive)}. Not a diagnosis.",
+        version=__version__,
+        mean=float(backbone.input_zero_point),
+        std=1 / backbone.input_scale,
+        side_px=recipe.network.side_px,
+        channels=recipe.preprocessing.channels,
+        labels=recipe.classes,
+        outputs={role: OUTPUTS[role] for role in roles(recipe)},
+    )
 
 
 def check_integer_only(recipe: Recipe, data: bytes) -> None:
@@ -176,7 +199,8 @@ def convert_function(recipe: Recipe, model: Any, function: Any, *, calibration: 
             converter.representative_dataset = lambda: _representative(recipe, calibration)
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
             converter.inference_input_type = tf.uint8
-            converter.inference_output_type = tf.int8
+            # The same steps as int8, 128 higher; MediaPipe takes no int8.
+            converter.inference_output_type = tf.uint8
         # The converter calibrates with TensorFlow's own interpreter and warns of it itself.
         warnings.filterwarnings("ignore", message=r"\s*Warning: tf.lite.Interpreter is deprecated")
         data: bytes = converter.convert()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -35,13 +36,18 @@ class GoldenSet:
 
 def make_golden(draft: Bundle, prepared: Prepared, predictions: tuple[Prediction, ...]) -> GoldenSet:
     """Validation pictures spread over the scores, with outputs; drawn pictures that exercise the preprocessing."""
-    screener = Screener(draft)
     paths = {sample.name: sample.path for sample in prepared.samples}
+    return golden_set(draft, [paths[prediction.name].read_bytes() for prediction in _spread(predictions)])
+
+
+def golden_set(draft: Bundle, pictures: Sequence[bytes]) -> GoldenSet:
+    """These pictures, encoded anew, with outputs; drawn pictures with the tensor alone. pictures: files' bytes."""
+    screener = Screener(draft)
     golden: list[Golden] = []
     parts: dict[str, bytes] = {}
     ranges: dict[str, list[float]] = {}
-    for index, prediction in enumerate(_spread(predictions)):
-        data = _without_metadata(draft.manifest.preprocessing, paths[prediction.name].read_bytes())
+    for index, file in enumerate(pictures):
+        data = _without_metadata(draft.manifest.preprocessing, file)
         sha256, outputs = golden_outputs(screener, data)
         arrays = io.BytesIO()
         np.savez_compressed(arrays, **outputs)  # type: ignore[arg-type]

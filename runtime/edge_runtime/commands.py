@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FILE = click.Path(path_type=Path)
 threads_option = click.option("--threads", type=click.IntRange(1, 64), help="Processor threads. Default: up to 4.")
 variant_option = click.option(
-    "--model", "variant", default="int8", show_default=True, help="Which model of the bundle."
+    "--model", "variant", help="Which model of the bundle. Default: int8, or the only one of an adopted bundle."
 )
 
 
@@ -38,7 +38,7 @@ def screen(
     pictures: tuple[Path, ...],
     as_json: bool,
     overlay_folder: Path | None,
-    variant: str,
+    variant: str | None,
     threads: int | None,
 ) -> int:
     """Screen PICTURES (files or folders) with BUNDLE: a line each.
@@ -102,7 +102,7 @@ def evaluate(
     prevalence: float | None,
     rename: tuple[str, ...],
     as_json: bool,
-    variant: str,
+    variant: str | None,
     threads: int | None,
 ) -> int:
     """Measure BUNDLE on labelled pictures: AUC, sensitivity, specificity with 95 % intervals, and its profile."""
@@ -145,9 +145,9 @@ def evaluate(
     synthetic = dataset.synthetic or manifest.synthetic
     if as_json:
         data = {"name": dataset.name, "split": split, "synthetic": synthetic}
-        click.echo(json.dumps({"data": data, "model": variant, **plain(evaluation)}))
+        click.echo(json.dumps({"data": data, "model": screener.variant, **plain(evaluation)}))
     else:
-        click.echo(render_text(evaluation, title=_evaluation_title(screener, dataset.name, split, variant, synthetic)))
+        click.echo(render_text(evaluation, title=_evaluation_title(screener, dataset.name, split, synthetic)))
     return 1 if evaluation.unreadable else 0
 
 
@@ -196,8 +196,9 @@ def _self_test(bundle: Bundle) -> int:
 def _warn(screener: Screener) -> None:
     if screener.manifest.synthetic:
         _tell(f"{screener.manifest.name} was trained on SYNTHETIC pictures: not for patients")
-    if screener.variant != "int8":
-        _tell(f"calibration and threshold were fitted on the int8 model, not on {screener.variant}")
+    main = screener.manifest.main_model
+    if screener.variant != main:
+        _tell(f"calibration and threshold were fitted on the {main} model, not on {screener.variant}")
 
 
 def _tell(text: str) -> None:
@@ -310,12 +311,14 @@ def _rename(samples: Any, pairs: tuple[str, ...], labels: tuple[str, ...]) -> An
     return renamed
 
 
-def _evaluation_title(screener: Screener, data: str, split: str | None, variant: str, synthetic: bool) -> str:
+def _evaluation_title(screener: Screener, data: str, split: str | None, synthetic: bool) -> str:
     where = f"{data}, split {split}" if split else f"{data}, all pictures"
-    return f"{screener.manifest.name} ({variant}) on {where}" + ("  [SYNTHETIC]" if synthetic else "")
+    return f"{screener.manifest.name} ({screener.variant}) on {where}" + ("  [SYNTHETIC]" if synthetic else "")
 
 
 def _describe(bundle: Bundle) -> str:
+    from edge.decision import GIVEN
+
     m = bundle.manifest
     decision = m.decision
     lines = [
@@ -327,7 +330,9 @@ def _describe(bundle: Bundle) -> str:
         f"               by {decision.level}; probabilities calibrated: {decision.calibration.kind}",
         f"  profile      {decision.profile.title}",
         f"               {decision.standing}",
-        f"               fitted ({decision.rule}) on {decision.fitted_on}",
+        "               threshold given, fitted to nothing"
+        if decision.rule == GIVEN
+        else f"               fitted ({decision.rule}) on {decision.fitted_on}",
         f"  input        {m.preprocessing.side_px} x {m.preprocessing.side_px} px RGB, {m.preprocessing.fit}",
     ]
     for name, model in m.models.items():

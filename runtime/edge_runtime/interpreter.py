@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from edge.bundle import ModelFile
 from edge.errors import InterpreterError
 from edge.native_stderr import without_chatter
+from edge_runtime.tensors import InputEncoder, to_probabilities
 
 # Tried in this order: the successor first, then what armv7l has.
 INTERPRETERS = {
@@ -83,17 +85,13 @@ class Network:
                 f"{self.package} refuses the model {entry.file}: {reason}",
                 remedy="make the bundle again, or update the package",
             ) from None
-        self._input = self._find_input([1, side_px, side_px, channels])
+        self._classes = classes
+        self._input, self._encode = self._find_input(side_px, channels)
         self._outputs = self._find_outputs(signatures, classes)
 
     def run(self, picture: NDArray[np.uint8]) -> None:
         """Run the network. picture: (side_px, side_px, channels) uint8. Read the outputs with `output`."""
-        batch = picture[np.newaxis]
-        if self.entry.input_dtype == "float32":
-            real = (batch.astype(np.float32) - self.entry.input_zero_point) * np.float32(self.entry.input_scale)
-            self._interpreter.set_tensor(self._input, real)
-        else:
-            self._interpreter.set_tensor(self._input, batch)
+        self._interpreter.set_tensor(self._input, self._encode(picture))
         self._interpreter.invoke()
 
     def has(self, role: str) -> bool:
@@ -105,40 +103,58 @@ class Network:
         tensor = self._outputs[role]
         raw = self._interpreter.get_tensor(tensor.index)[0]
         if tensor.scale == 0:
-            return np.asarray(raw, np.float32)
-        # Widen first: in int8, -100 - 50 wraps to +106 and a sure "no" becomes a sure "yes".
-        return np.asarray((raw.astype(np.int32) - tensor.zero_point) * np.float32(tensor.scale), np.float32)
+            real = np.asarray(raw, np.float32)
+        else:
+            # Widen first: in int8, -100 - 50 wraps to +106 and a sure "no" becomes a sure "yes".
+            real = np.asarray((raw.astype(np.int32) - tensor.zero_point) * np.float32(tensor.scale), np.float32)
+        if role != "probabilities":
+            return real
+        return to_probabilities(real.reshape(-1), self.entry.output_activation, self._classes)
 
-    def _find_input(self, wanted: list[int]) -> int:
+    def _find_input(self, side_px: int, channels: int) -> tuple[int, InputEncoder]:
         inputs = self._interpreter.get_input_details()
         entry = self.entry
+        wanted = [1, side_px, side_px, channels] if entry.input_layout == "nhwc" else [1, channels, side_px, side_px]
         if len(inputs) != 1 or list(inputs[0]["shape"]) != wanted or inputs[0]["dtype"] != np.dtype(entry.input_dtype):
             found = ", ".join(f"{list(i['shape'])} {np.dtype(i['dtype'])}" for i in inputs)
             raise InterpreterError(
                 f"the model {entry.file} takes {found}, and its bundle promises {wanted} {entry.input_dtype}",
                 remedy="make the bundle again",
             )
-        return int(inputs[0]["index"])
+        scale, zero_point = inputs[0]["quantization"]
+        encode = InputEncoder(entry, channels=channels, scale=float(scale), zero_point=int(zero_point))
+        return int(inputs[0]["index"]), encode
 
     def _find_outputs(self, signatures: Mapping[str, Any], classes: int) -> dict[str, _Tensor]:
         entry = self.entry
         wrong = InterpreterError(
             f"the model {entry.file} lacks an output its bundle promises", remedy="make the bundle again"
         )
-        if len(signatures) != 1:
-            raise wrong
-        details = self._interpreter.get_signature_runner(next(iter(signatures))).get_output_details()
+        if len(signatures) == 1:
+            details = self._interpreter.get_signature_runner(next(iter(signatures))).get_output_details()
+        else:
+            details = {tensor["name"]: tensor for tensor in self._interpreter.get_output_details()}
         if not set(entry.outputs.values()) <= set(details):
             raise wrong
-        last_axis = {"probabilities": (2, classes), "class_activation": (4, classes), "embedding": (2, None)}
         found = {}
         for role, name in entry.outputs.items():
             shape = details[name]["shape"]
-            rank, size = last_axis[role]
-            if len(shape) != rank or (size is not None and shape[-1] != size):
+            if not _fits(role, tuple(map(int, shape)), classes):
                 raise InterpreterError(
                     f"the output {role} of {entry.file} has the shape {list(shape)}", remedy="make the bundle again"
                 )
             scale, zero_point = details[name]["quantization"]
             found[role] = _Tensor(index=int(details[name]["index"]), scale=float(scale), zero_point=int(zero_point))
         return found
+
+
+def _fits(role: str, shape: tuple[int, ...], classes: int) -> bool:
+    """Whether an output of this shape can play the role."""
+    if shape[:1] != (1,):
+        return False
+    if role == "probabilities":
+        # Older files write (1, 1, 1, classes); one score may stand for two classes.
+        return math.prod(shape) == classes or (math.prod(shape) == 1 and classes == 2)
+    if role == "class_activation":
+        return len(shape) == 4 and shape[-1] == classes
+    return len(shape) == 2

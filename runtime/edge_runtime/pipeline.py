@@ -40,12 +40,12 @@ class Screening:
 class Screener:
     """A bundle ready to screen. Made once, used for many pictures, by one thread at a time."""
 
-    def __init__(self, bundle: Bundle, *, variant: str = "int8", threads: int | None = None) -> None:
-        """variant: which of the bundle's models. threads: of the interpreter; None chooses."""
+    def __init__(self, bundle: Bundle, *, variant: str | None = None, threads: int | None = None) -> None:
+        """variant: which of the bundle's models; None takes the main one. threads: of the interpreter; None chooses."""
         entry, model = bundle.model(variant)
         manifest = bundle.manifest
         self.manifest = manifest
-        self.variant = variant
+        self.variant = variant or manifest.main_model
         self.network = Network(
             entry,
             model,
@@ -58,7 +58,7 @@ class Screener:
         self._id = BundleId(name=manifest.name, sha256=bundle.sha256)
 
     @classmethod
-    def open(cls, path: Path, *, variant: str = "int8", threads: int | None = None) -> Screener:
+    def open(cls, path: Path, *, variant: str | None = None, threads: int | None = None) -> Screener:
         """Read a bundle and make it ready. Raises BundleError or InterpreterError."""
         return cls(read_bundle(path), variant=variant, threads=threads)
 

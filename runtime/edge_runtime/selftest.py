@@ -30,7 +30,7 @@ class GoldenResult:
 
 
 def self_test(bundle: Bundle, *, threads: int | None = None) -> list[GoldenResult]:
-    """Run every golden picture through the int8 model. Raises BundleError where there is none."""
+    """Run every golden picture through the main model. Raises BundleError where there is none."""
     if not bundle.manifest.golden:
         raise BundleError("this bundle has no golden pictures", remedy="make it again with `edge convert`")
     screener = Screener(bundle, threads=threads)

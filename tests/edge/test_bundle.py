@@ -179,6 +179,15 @@ CHANGES: dict[str, tuple[Callable[[dict[str, bytes]], Any], str]] = {
     "an unknown positive label": (with_manifest(lambda f: f["decision"].update(positive=["x"])), "positive"),
     "every label positive": (with_manifest(lambda f: f["decision"].update(positive=f["labels"])), "not all"),
     "a label twice": (with_manifest(lambda f: f.update(labels=["a", "a"])), "different names"),
+    "a mean without a deviation": (with_manifest(lambda f: f["models"]["int8"].update(input_mean=[1.0])), "one length"),
+    "a deviation of 0": (
+        with_manifest(lambda f: f["models"]["int8"].update(input_mean=[1.0], input_std=[0.0])),
+        "'input_std' must be above 0",
+    ),
+    "two means for three channels": (
+        with_manifest(lambda f: f["models"]["int8"].update(input_mean=[1.0, 2.0], input_std=[1.0, 2.0])),
+        "one entry or 3",
+    ),
     "a model file that is not a part": (with_manifest(lambda f: f["models"]["int8"].update(file="x")), "not among"),
     "a negative size": (with_manifest(lambda f: f["parts"]["card.md"].update(bytes=-1)), "larger than allowed"),
     "a monstrous size": (with_manifest(lambda f: f["parts"]["card.md"].update(bytes=1 << 40)), "larger than allowed"),

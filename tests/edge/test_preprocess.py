@@ -174,7 +174,18 @@ def test_letterbox_keeps_the_whole_picture_and_pads_with_black() -> None:
     assert tensor[75:].max() == 0
 
 
-@pytest.mark.parametrize("fit", ["crop", "letterbox"])
+def test_squash_takes_the_whole_picture_out_of_proportion() -> None:
+    preprocessing = Preprocessing(side_px=100, fit="squash")
+    half_white = np.zeros((200, 400, 3), np.uint8)
+    half_white[:, 200:] = 255
+    tensor = preprocessing.to_input(half_white)
+    assert preprocessing.place(400, 200).source_xywh == (0, 0, 400, 200)
+    assert tensor.shape == (100, 100, 3)
+    assert tensor[:, :49].max() == 0
+    assert tensor[:, 51:].min() == 255
+
+
+@pytest.mark.parametrize("fit", ["crop", "letterbox", "squash"])
 def test_a_point_goes_to_the_input_and_back(fit: str) -> None:
     placement = Preprocessing(side_px=96, fit=fit).place(640, 333)  # type: ignore[arg-type]
     assert placement.to_picture(*placement.to_input(320.5, 100.25)) == pytest.approx((320.5, 100.25))
