@@ -21,6 +21,7 @@ VERBS = {
     "evaluate": ("edge_runtime.commands:evaluate", "Measure a bundle on labelled pictures."),
     "show": ("edge_runtime.commands:show", "Say what a bundle is, and test it on this machine."),
     "bench": ("edge_runtime.bench_commands:bench", "Time a bundle on this machine, step by step."),
+    "doctor": ("edge_runtime.doctor_commands:doctor", "What this machine is, what runs on it, what is missing."),
     "data": ("edge_convert.data_commands:data", "Check, certify, split and review a data set, or render one."),
     "backbones": (
         "edge_convert.backbone_commands:backbones",

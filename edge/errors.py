@@ -35,5 +35,9 @@ class InterpreterError(EdgeError):
     """No interpreter here, or one that refuses the model."""
 
 
+class DelegateError(EdgeError):
+    """A delegate that was asked for in a way that cannot be understood."""
+
+
 class GateError(EdgeError):
     """A network that missed a gate of its recipe; the bundle is not made."""

@@ -28,6 +28,15 @@ class BundleId:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DelegateUse:
+    """What was asked to run the network, what ran it (`cpu`, `gpu` or a library's name), and why that."""
+
+    requested: str
+    used: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Verdict:
     """One screened picture.
 
@@ -46,7 +55,7 @@ class Verdict:
     threshold: float
     used_xywh: tuple[int, int, int, int]
     latency_ms: Latency
-    delegate: str
+    delegate: DelegateUse
     interpreter: str
     model: str
     synthetic: bool

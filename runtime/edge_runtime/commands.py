@@ -20,7 +20,21 @@ if TYPE_CHECKING:
     from edge_runtime.pipeline import Screener, Screening
 
 FILE = click.Path(path_type=Path)
-threads_option = click.option("--threads", type=click.IntRange(1, 64), help="Processor threads. Default: up to 4.")
+threads_option = click.option(
+    "--threads", type=click.IntRange(1, 64), help="Threads. Default: the physical cores, at most 4."
+)
+interpreter_option = click.option(
+    "--interpreter",
+    metavar="NAME",
+    help="ai-edge-litert, tflite-runtime or tensorflow. Default: the first that is here.",
+)
+delegate_option = click.option(
+    "--delegate",
+    default="cpu",
+    show_default=True,
+    metavar="auto|cpu|gpu|PATH[,KEY=VALUE...]",
+    help="What runs the network, where it passes its trial (docs/devices.md).",
+)
 variant_option = click.option(
     "--model", "variant", help="Which model of the bundle. Default: int8, or the only one of an adopted bundle."
 )
@@ -33,6 +47,8 @@ variant_option = click.option(
 @click.option("--overlay", "overlay_folder", type=FILE, help="Write each picture with its heat map into this folder.")
 @variant_option
 @threads_option
+@interpreter_option
+@delegate_option
 def screen(
     bundle: Path,
     pictures: tuple[Path, ...],
@@ -40,6 +56,8 @@ def screen(
     overlay_folder: Path | None,
     variant: str | None,
     threads: int | None,
+    interpreter: str | None,
+    delegate: str,
 ) -> int:
     """Screen PICTURES (files or folders) with BUNDLE: a line each.
 
@@ -50,22 +68,21 @@ def screen(
     from edge_runtime.pictures import expand
     from edge_runtime.pipeline import Screener
 
-    screener = Screener.open(bundle, variant=variant, threads=threads)
+    screener = Screener.open(bundle, variant=variant, threads=threads, interpreter=interpreter, delegate=delegate)
     if overlay_folder is not None:
         if screener.manifest.saliency is None:
             raise EdgeError("this bundle's model gives no heat map", remedy="screen without --overlay")
         _make_overlay_folder(overlay_folder, pictures)
     _warn(screener)
+    before = screener.delegate
     done = failed = 0
     found = expand(pictures)
     _tell(found.passed_over())
-    for path in found:
+    for path, screening in screener.screen_files(found, explain=overlay_folder is not None):
         done += 1
-        try:
-            screening = screener.screen_file(path, explain=overlay_folder is not None)
-        except PictureError as error:
+        if isinstance(screening, PictureError):
             failed += 1
-            failure = Failure(picture=str(path), error=error.message, remedy=error.remedy)
+            failure = Failure(picture=str(path), error=screening.message, remedy=screening.remedy)
             _print_failure(failure, as_json)
             continue
         _print_verdict(screening, as_json)
@@ -73,6 +90,7 @@ def screen(
             failed += not _write_overlay(screener, screening, overlay_folder)
     if not done:
         raise PictureError("there is no picture in what was named", remedy="name JPEG, PNG, BMP or TIFF files")
+    _tell_delegate(screener, before)
     if failed:
         _tell(f"{failed} of {done} pictures could not be screened or shown")
     return 1 if failed or not found.complete else 0
@@ -93,6 +111,8 @@ def screen(
 @click.option("--json", "as_json", is_flag=True, help="The measures as one JSON object.")
 @variant_option
 @threads_option
+@interpreter_option
+@delegate_option
 def evaluate(
     bundle: Path,
     folder: Path,
@@ -104,6 +124,8 @@ def evaluate(
     as_json: bool,
     variant: str | None,
     threads: int | None,
+    interpreter: str | None,
+    delegate: str,
 ) -> int:
     """Measure BUNDLE on labelled pictures: AUC, sensitivity, specificity with 95 % intervals, and its profile."""
     from edge.dataset import read_dataset
@@ -116,7 +138,9 @@ def evaluate(
 
     profile = None if profile_text is None else parse_profile(profile_text)
     dataset = read_dataset(folder, group_pattern=group_pattern)
-    screener = Screener.open(bundle, variant=variant, threads=threads)
+    screener = Screener.open(bundle, variant=variant, threads=threads, interpreter=interpreter, delegate=delegate)
+    before = screener.delegate
+    _tell_delegate(screener)
     manifest = screener.manifest
     if not dataset.has_groups and (pattern := _pattern_of_build(dataset.folder, manifest.data)):
         dataset = read_dataset(folder, group_pattern=pattern)
@@ -135,6 +159,7 @@ def evaluate(
         for result in predict(screener, samples):
             results.append(result)
             bar.show("screening", len(results), len(samples))
+    _tell_delegate(screener, before)
     evaluation = measure(
         results,
         labels=manifest.labels,
@@ -145,7 +170,8 @@ def evaluate(
     synthetic = dataset.synthetic or manifest.synthetic
     if as_json:
         data = {"name": dataset.name, "split": split, "synthetic": synthetic}
-        click.echo(json.dumps({"data": data, "model": screener.variant, **plain(evaluation)}))
+        ran = {"model": screener.variant, "delegate": plain(screener.delegate)}
+        click.echo(json.dumps({"data": data, **ran, **plain(evaluation)}))
     else:
         click.echo(render_text(evaluation, title=_evaluation_title(screener, dataset.name, split, synthetic)))
     return 1 if evaluation.unreadable else 0
@@ -158,7 +184,8 @@ def evaluate(
 @click.option(
     "--self-test", "test", is_flag=True, help="Run the golden pictures on this machine; exit 1 on a difference."
 )
-def show(bundle: Path, as_json: bool, card: bool, test: bool) -> int:
+@interpreter_option
+def show(bundle: Path, as_json: bool, card: bool, test: bool, interpreter: str | None) -> int:
     """Say what BUNDLE is: labels, input, decision, measures, parts."""
     from edge.bundle import CARD, read_bundle
     from edge.fields import plain
@@ -172,13 +199,13 @@ def show(bundle: Path, as_json: bool, card: bool, test: bool) -> int:
         click.echo(json.dumps({"sha256": opened.sha256, **plain(opened.manifest)}, indent=1, ensure_ascii=False))
     elif not test:
         click.echo(_describe(opened))
-    return _self_test(opened) if test else 0
+    return _self_test(opened, interpreter) if test else 0
 
 
-def _self_test(bundle: Bundle) -> int:
+def _self_test(bundle: Bundle, interpreter: str | None) -> int:
     from edge_runtime.selftest import self_test
 
-    results = self_test(bundle)
+    results = self_test(bundle, interpreter=interpreter)
     for result in results:
         worst = ", ".join(f"{role} {difference:.2g}" for role, difference in result.differences.items())
         state = "ok  " if result.passed else "FAIL"
@@ -199,6 +226,14 @@ def _warn(screener: Screener) -> None:
     main = screener.manifest.main_model
     if screener.variant != main:
         _tell(f"calibration and threshold were fitted on the {main} model, not on {screener.variant}")
+    _tell_delegate(screener)
+
+
+def _tell_delegate(screener: Screener, before: Any = None) -> None:
+    """Say that the CPU runs what a delegate was asked for. before: what ran it then, where that was said."""
+    use = screener.delegate
+    if use != before and use.used == "cpu" != use.requested:
+        _tell(f"the CPU runs the network, not {use.requested}: {use.why}")
 
 
 def _tell(text: str) -> None:
@@ -320,6 +355,7 @@ def _describe(bundle: Bundle) -> str:
     from edge.decision import GIVEN
 
     m = bundle.manifest
+    p = m.preprocessing
     decision = m.decision
     lines = [
         f"{m.name}" + ("  [SYNTHETIC: not for patients]" if m.synthetic else ""),
@@ -333,7 +369,7 @@ def _describe(bundle: Bundle) -> str:
         "               threshold given, fitted to nothing"
         if decision.rule == GIVEN
         else f"               fitted ({decision.rule}) on {decision.fitted_on}",
-        f"  input        {m.preprocessing.side_px} x {m.preprocessing.side_px} px RGB, {m.preprocessing.fit}",
+        f"  input        {p.side_px} x {p.side_px} px {p.colour}, {p.fit}",
     ]
     for name, model in m.models.items():
         size = len(bundle.parts[model.file]) / 1e6

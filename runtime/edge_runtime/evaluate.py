@@ -95,11 +95,11 @@ class Evaluation:
 def predict(screener: Screener, samples: Iterable[Sample]) -> Iterator[Prediction | Failure]:
     """Screen labelled pictures one by one; a picture that cannot be read gives a Failure."""
     side_px = screener.manifest.preprocessing.side_px
-    for sample in samples:
-        try:
-            screening = screener.screen_file(sample.path, explain=True)
-        except PictureError as error:
-            yield Failure(picture=sample.name, error=error.message, remedy=error.remedy)
+    listed = list(samples)
+    results = screener.screen_files((sample.path for sample in listed), explain=True)
+    for sample, (_, screening) in zip(listed, results, strict=True):
+        if isinstance(screening, PictureError):
+            yield Failure(picture=sample.name, error=screening.message, remedy=screening.remedy)
             continue
         points = None
         if screening.heat is not None and sample.boxes:

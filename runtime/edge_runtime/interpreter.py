@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,11 @@ from numpy.typing import NDArray
 from edge.bundle import ModelFile
 from edge.errors import InterpreterError
 from edge.native_stderr import without_chatter
+from edge_runtime.interpreters import Package, find
 from edge_runtime.tensors import InputEncoder, to_probabilities
 
-# Tried in this order: the successor first, then what armv7l has.
-INTERPRETERS = {
-    "ai-edge-litert": "ai_edge_litert.interpreter",
-    "tflite-runtime": "tflite_runtime.interpreter",
-}
+MAX_THREADS = 4
+TOPOLOGY = Path("/sys/devices/system/cpu")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,25 +32,25 @@ class _Tensor:
 
 
 def default_threads() -> int:
-    """The processors this process may use, at most 4: more threads cost a small network more than they give."""
-    if hasattr(os, "sched_getaffinity"):
-        return min(4, len(os.sched_getaffinity(0)))
-    return min(4, os.cpu_count() or 1)
+    """The physical cores this process may use, at most 4: more threads cost a small network more than they give."""
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    # Two threads of one core share its multipliers: the second only waits. A machine that does not tell has one each.
+    cores = {_core(cpu) or str(cpu) for cpu in allowed}
+    return max(1, min(MAX_THREADS, len(cores)))
 
 
-def find_interpreter() -> tuple[str, Any]:
-    """The first interpreter package that is installed: its name and its `Interpreter` class."""
-    reasons = []
-    for name, module in INTERPRETERS.items():
-        try:
-            return name, importlib.import_module(module).Interpreter
-        except ImportError as error:
-            # An installed package that cannot be loaded (an old C library, say) must not look like an absent one.
-            reasons.append(f"{name}: {error}")
-    raise InterpreterError(
-        f"no TFLite interpreter can be loaded here ({'; '.join(reasons)})",
-        remedy="install edge-screen with its dependencies: pip install edge-screen",
-    )
+def _core(cpu: int) -> str | None:
+    """Which core a logical processor belongs to, as Linux tells it; None where it does not."""
+    try:
+        return (TOPOLOGY / f"cpu{cpu}/topology/thread_siblings_list").read_text().strip() or None
+    except OSError:
+        return None
+
+
+def find_interpreter(name: str | None = None) -> tuple[str, Any]:
+    """The interpreter package that is used: its name and its `Interpreter` class. Raises InterpreterError."""
+    package = find(name)
+    return package.name, package.interpreter
 
 
 class Network:
@@ -70,13 +68,23 @@ class Network:
         classes: int,
         channels: int = 3,
         threads: int | None = None,
+        package: Package | None = None,
+        delegates: Sequence[Any] = (),
     ) -> None:
-        """entry: how to talk to it. model: the TFLite file. Raises InterpreterError where they disagree."""
+        """entry: how to talk to it. model: the TFLite file. package: None takes the first of the table.
+
+        delegates: loaded by that package; none means the CPU. Raises InterpreterError where model and entry disagree.
+        """
         self.entry = entry
-        self.package, interpreter_class = find_interpreter()
+        package = package or find()
+        self.package = package.name
         try:
             with without_chatter():
-                self._interpreter = interpreter_class(model_content=model, num_threads=threads or default_threads())
+                self._interpreter = package.interpreter(
+                    model_content=model,
+                    num_threads=threads or default_threads(),
+                    experimental_delegates=list(delegates) or None,
+                )
                 self._interpreter.allocate_tensors()
             signatures = self._interpreter.get_signature_list()
         except (ValueError, RuntimeError, SystemError) as error:
@@ -86,12 +94,12 @@ class Network:
                 remedy="make the bundle again, or update the package",
             ) from None
         self._classes = classes
-        self._input, self._encode = self._find_input(side_px, channels)
+        self._input, self.encode = self._find_input(side_px, channels)
         self._outputs = self._find_outputs(signatures, classes)
 
     def run(self, picture: NDArray[np.uint8]) -> None:
         """Run the network. picture: (side_px, side_px, channels) uint8. Read the outputs with `output`."""
-        self._interpreter.set_tensor(self._input, self._encode(picture))
+        self._interpreter.set_tensor(self._input, self.encode(picture))
         self._interpreter.invoke()
 
     def has(self, role: str) -> bool:
@@ -100,8 +108,11 @@ class Network:
 
     def output(self, role: str) -> NDArray[np.float32]:
         """The output of the last run, real-valued float32, without the batch axis."""
+        return self.decode(role, self._interpreter.get_tensor(self._outputs[role].index)[0])
+
+    def decode(self, role: str, raw: NDArray[Any]) -> NDArray[np.float32]:
+        """What the numbers of an output tensor stand for, real-valued float32. raw: without the batch axis."""
         tensor = self._outputs[role]
-        raw = self._interpreter.get_tensor(tensor.index)[0]
         if tensor.scale == 0:
             real = np.asarray(raw, np.float32)
         else:

@@ -1,12 +1,16 @@
-"""The device's steps, in order: decode, preprocess, infer, calibrate, decide, explain, record. Read this file first."""
+"""The device's steps, in order: decode, preprocess, infer, calibrate, decide, explain, record. Read this file first.
+
+The CPU runs the network, and is the reference where a delegate was asked for: see delegates/guard.py.
+"""
 
 from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +19,20 @@ from edge.bundle import Bundle, read_bundle
 from edge.errors import InterpreterError, PictureError
 from edge.files import read_ordinary
 from edge.preprocess import Placement
-from edge.record import BundleId, Latency, Verdict
+from edge.record import BundleId, DelegateUse, Latency, Verdict
 from edge_runtime import saliency
 from edge_runtime.calibration import calibrate
+from edge_runtime.delegates import CPU, HELD, parse_request
 from edge_runtime.interpreter import Network
+from edge_runtime.interpreters import find
+
+if TYPE_CHECKING:
+    from edge_runtime.delegates.choose import TrialRules
+    from edge_runtime.delegates.guard import Guard
+
+NEAR = "so near the threshold that the delegate's tolerance could decide: the CPU did"
+HELD_BYTES = 64 << 20
+"""Of decoded pictures, at most, while a delegate's verdicts wait: a small board has little memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +54,23 @@ class Screening:
 class Screener:
     """A bundle ready to screen. Made once, used for many pictures, by one thread at a time."""
 
-    def __init__(self, bundle: Bundle, *, variant: str | None = None, threads: int | None = None) -> None:
-        """variant: which of the bundle's models; None takes the main one. threads: of the interpreter; None chooses."""
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        variant: str | None = None,
+        threads: int | None = None,
+        interpreter: str | None = None,
+        delegate: str = CPU,
+        rules: TrialRules | None = None,
+    ) -> None:
+        """variant: which of the bundle's models; None takes the main one. threads: of the interpreter; None chooses.
+
+        interpreter: the package, by its name; None takes the first that is here. delegate: as `--delegate` takes it;
+        one that is not admitted is replaced by the CPU, and `delegate` says why. rules: of its trial.
+        Raises InterpreterError, BundleError, DelegateError.
+        """
+        request = parse_request(delegate)
         entry, model = bundle.model(variant)
         manifest = bundle.manifest
         self.manifest = manifest
@@ -53,48 +82,136 @@ class Screener:
             classes=len(manifest.labels),
             channels=manifest.preprocessing.channels,
             threads=threads,
+            package=find(interpreter),
         )
         self._positive = [manifest.labels.index(label) for label in manifest.decision.positive]
+        self.delegate = DelegateUse(requested=request.text, used=CPU, why="it was asked for")
+        self._guard: Guard | None = None
+        if request.kind != CPU:
+            # Imported here: whoever does not ask for a delegate does not wait for its modules.
+            from edge_runtime.delegates.choose import choose
+
+            choice = choose(
+                request, bundle, self.variant, self.network, near=self._near_threshold, threads=threads, rules=rules
+            )
+            self.delegate, self._guard = choice.use, choice.guard
         self._id = BundleId(name=manifest.name, sha256=bundle.sha256)
 
     @classmethod
-    def open(cls, path: Path, *, variant: str | None = None, threads: int | None = None) -> Screener:
-        """Read a bundle and make it ready. Raises BundleError or InterpreterError."""
-        return cls(read_bundle(path), variant=variant, threads=threads)
+    def open(
+        cls,
+        path: Path,
+        *,
+        variant: str | None = None,
+        threads: int | None = None,
+        interpreter: str | None = None,
+        delegate: str = CPU,
+    ) -> Screener:
+        """Read a bundle and make it ready. Raises BundleError, InterpreterError or DelegateError."""
+        bundle = read_bundle(path)
+        return cls(bundle, variant=variant, threads=threads, interpreter=interpreter, delegate=delegate)
+
+    def screen_files(
+        self, paths: Iterable[Path], *, explain: bool = False
+    ) -> Iterator[tuple[Path, Screening | PictureError]]:
+        """Screen picture files in their order. On the CPU each is given at once.
+
+        A delegate's verdicts wait until a later one has been held against the CPU. Where that fails, or the delegate
+        does, what waits is screened again on the CPU.
+        """
+        held: list[tuple[Path, Screening | PictureError]] = []
+        waiting = 0
+        for path in paths:
+            result = self._attempt(path, explain)
+            held.append((path, result))
+            waiting += result.picture.nbytes if isinstance(result, Screening) else 0
+            if self._guard is None or self._guard.failed or len(held) >= HELD or waiting > HELD_BYTES:
+                yield from self._released(held, explain)
+                held, waiting = [], 0
+        yield from self._released(held, explain)
 
     def screen_file(self, path: Path, *, explain: bool = False) -> Screening:
-        """Screen a picture file. Raises PictureError."""
+        """Screen a picture file. Raises PictureError. A delegate's verdict is held against the CPU at once."""
+        _, result = next(self.screen_files([path], explain=explain))
+        if isinstance(result, PictureError):
+            raise result
+        return result
+
+    def screen(self, data: bytes, *, name: str, explain: bool = False) -> Screening:
+        """Screen the bytes of a picture file. Raises PictureError. explain: whether the map is read out."""
+        screening = self._screen(data, name, explain, time.perf_counter())
+        if self._trusted():
+            return screening
+        return self._screen(data, name, explain, time.perf_counter())
+
+    def close(self) -> None:
+        """End the delegate's process, where there is one."""
+        if self._guard is not None:
+            self._guard.close()
+
+    def _attempt(self, path: Path, explain: bool) -> Screening | PictureError:
         start = time.perf_counter()
         try:
-            data = read_ordinary(path)
-        except FileNotFoundError:
-            raise PictureError("there is no such file", remedy="check the path") from None
-        except IsADirectoryError:
-            raise PictureError("this is a folder", remedy="name the pictures in it") from None
-        except OSError as error:
-            raise PictureError(
-                f"it cannot be read ({error.strerror})", remedy="check its rights and the disk"
-            ) from None
-        return self.screen(data, name=str(path), explain=explain, start=start)
+            return self._screen(_read(path), str(path), explain, start)
+        except PictureError as error:
+            return error
 
-    def screen(self, data: bytes, *, name: str, explain: bool = False, start: float | None = None) -> Screening:
-        """Screen the bytes of a picture file. Raises PictureError.
+    def _released(
+        self, held: list[tuple[Path, Screening | PictureError]], explain: bool
+    ) -> Iterator[tuple[Path, Screening | PictureError]]:
+        trusted = self._trusted()
+        for path, result in held:
+            if not trusted and isinstance(result, Screening) and result.verdict.delegate.used != CPU:
+                yield path, self._attempt(path, explain)
+            else:
+                yield path, result
 
-        explain: whether the map is read out. start: `time.perf_counter()` when the work began.
-        """
-        clock = [start if start is not None else time.perf_counter()]
+    def _trusted(self) -> bool:
+        """Whether what the delegate has given since the last time may be given on; if not, it is used no more."""
+        if self._guard is None or self._guard.release():
+            return True
+        why = f"{self.delegate.used}: {self._guard.failed}" if self.delegate.used != CPU else self.delegate.why
+        self.delegate = DelegateUse(requested=self.delegate.requested, used=CPU, why=why)
+        self._guard = None
+        return False
+
+    def _infer(self, tensor: NDArray[np.uint8]) -> tuple[Callable[[str], NDArray[np.float32]], DelegateUse]:
+        """Run the network; returns how to read its outputs by role, and what ran it."""
+        use = self.delegate
+        if self._guard is not None:
+            outputs = self._guard.run(tensor)
+            if outputs is not None:
+                return outputs.__getitem__, use
+            why = f"{use.used}: {self._guard.failed}" if self._guard.failed else NEAR
+            use = DelegateUse(requested=use.requested, used=CPU, why=why)
+        self.network.run(tensor)
+        return self.network.output, use
+
+    def _near_threshold(self, outputs: NDArray[np.float32], tolerance: float) -> bool:
+        """Whether outputs (classes,) that are off by the tolerance could decide otherwise."""
+        rule = self.manifest.decision
+        shift = np.full(len(outputs), -tolerance, np.float32)
+        shift[self._positive] = tolerance
+        either = np.clip(np.stack([outputs - shift, outputs + shift]), 0, 1)
+        low, high = calibrate(rule.calibration, either, self._positive)[0]
+        return decide(float(low), rule.threshold) != decide(float(high), rule.threshold)
+
+    def _screen(self, data: bytes, name: str, explain: bool, start: float) -> Screening:
+        clock = [start]
         preprocessing = self.manifest.preprocessing
         picture = preprocessing.decode(data)
         clock.append(time.perf_counter())
         tensor = preprocessing.to_input(picture)
         clock.append(time.perf_counter())
-        self.network.run(tensor)
-        outputs = self.network.output("probabilities")
+        read, use = self._infer(tensor)
+        outputs = read("probabilities")
         clock.append(time.perf_counter())
-        heat = self._explain(outputs) if explain else None
+        heat = None
+        if explain and self.network.has("class_activation"):
+            heat = saliency.evidence(read("class_activation"), outputs, self._positive)
         clock.append(time.perf_counter())
         placement = preprocessing.place(picture.shape[1], picture.shape[0])
-        verdict = self._record(name, outputs, placement, clock)
+        verdict = self._record(name, outputs, placement, clock, use)
         return Screening(verdict=verdict, outputs=outputs, picture=picture, placement=placement, heat=heat)
 
     def overlay(self, screening: Screening) -> NDArray[np.uint8] | None:
@@ -113,12 +230,14 @@ class Screener:
             caption=f"{verdict.decision}  p={verdict.probability:.3f}  threshold {verdict.threshold:.3f}{mark}",
         )
 
-    def _explain(self, outputs: NDArray[np.float32]) -> NDArray[np.float32] | None:
-        if not self.network.has("class_activation"):
-            return None
-        return saliency.evidence(self.network.output("class_activation"), outputs, self._positive)
-
-    def _record(self, name: str, outputs: NDArray[np.float32], placement: Placement, clock: list[float]) -> Verdict:
+    def _record(
+        self,
+        name: str,
+        outputs: NDArray[np.float32],
+        placement: Placement,
+        clock: list[float],
+        use: DelegateUse,
+    ) -> Verdict:
         if not np.isfinite(outputs).all():
             # Never a verdict from a number that is none: NaN >= threshold is False, a silent "clear".
             raise InterpreterError("the network gave no number", remedy="run `edge show BUNDLE --self-test`")
@@ -140,7 +259,7 @@ class Screener:
             latency_ms=Latency(
                 decode=decode, preprocess=preprocess, infer=infer, saliency=explain, total=1e3 * (clock[-1] - clock[0])
             ),
-            delegate="cpu",
+            delegate=use,
             interpreter=self.network.package,
             model=self.variant,
             synthetic=self.manifest.synthetic,
@@ -151,3 +270,15 @@ class Screener:
 def decide(probability: float, threshold: float) -> Literal["refer", "clear"]:
     """The decision; a probability at the threshold is referred."""
     return "refer" if probability >= threshold else "clear"
+
+
+def _read(path: Path) -> bytes:
+    """A picture file's bytes. Raises PictureError."""
+    try:
+        return read_ordinary(path)
+    except FileNotFoundError:
+        raise PictureError("there is no such file", remedy="check the path") from None
+    except IsADirectoryError:
+        raise PictureError("this is a folder", remedy="name the pictures in it") from None
+    except OSError as error:
+        raise PictureError(f"it cannot be read ({error.strerror})", remedy="check its rights and the disk") from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from edge.bundle import Bundle, Golden
 from edge.errors import BundleError
+from edge_runtime.golden import load_outputs
 from edge_runtime.pipeline import Screener
 
 
@@ -29,11 +29,11 @@ class GoldenResult:
     passed: bool
 
 
-def self_test(bundle: Bundle, *, threads: int | None = None) -> list[GoldenResult]:
+def self_test(bundle: Bundle, *, threads: int | None = None, interpreter: str | None = None) -> list[GoldenResult]:
     """Run every golden picture through the main model. Raises BundleError where there is none."""
     if not bundle.manifest.golden:
         raise BundleError("this bundle has no golden pictures", remedy="make it again with `edge convert`")
-    screener = Screener(bundle, threads=threads)
+    screener = Screener(bundle, threads=threads, interpreter=interpreter)
     return [_run(screener, bundle, golden) for golden in bundle.manifest.golden]
 
 
@@ -50,19 +50,9 @@ def _run(screener: Screener, bundle: Bundle, golden: Golden) -> GoldenResult:
     exact = sha256 == golden.input_sha256
     if golden.outputs is None:
         return GoldenResult(picture=golden.picture, input_exact=exact, differences={}, passed=exact)
-    promised = _load(bundle.parts[golden.outputs], golden.outputs)
+    promised = load_outputs(bundle.parts[golden.outputs], golden.outputs)
     if promised.keys() != outputs.keys() or any(promised[role].shape != outputs[role].shape for role in outputs):
         raise BundleError(f"the golden outputs {golden.outputs} do not fit the model", remedy="make the bundle again")
     differences = {role: float(np.max(np.abs(outputs[role] - promised[role]))) for role in outputs}
     within = all(differences[role] <= bundle.manifest.tolerances.get(role, 0.0) for role in differences)
     return GoldenResult(picture=golden.picture, input_exact=exact, differences=differences, passed=exact and within)
-
-
-def _load(data: bytes, name: str) -> dict[str, NDArray[np.float32]]:
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            return {role: np.asarray(arrays[role], np.float32) for role in arrays.files}
-    except Exception as error:  # noqa: BLE001 - numpy raises what it likes on a malformed archive
-        raise BundleError(
-            f"the golden outputs {name} cannot be read ({type(error).__name__})", remedy="make the bundle again"
-        ) from None
