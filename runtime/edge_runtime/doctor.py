@@ -75,7 +75,8 @@ def examine(bundle: Bundle | None, *, delegates: Sequence[str] = (), rules: Tria
         interpreter = find().name
     except EdgeError as error:
         missing.insert(0, Missing(fact=error.message, remedy=error.remedy))
-    golden, trials = None, ()
+    golden: tuple[int, int] | None = None
+    trials: tuple[Trial, ...] = ()
     if bundle is not None and interpreter is not None:
         results = self_test(bundle) if bundle.manifest.golden else []
         golden = (sum(result.passed for result in results), len(results))

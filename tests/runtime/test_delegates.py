@@ -404,13 +404,15 @@ def test_a_child_that_floods_its_answers_or_dies_at_once_is_a_failure(
     job = replace(JOB, kind="external", library=str(Path(external.__file__)))
     with pytest.raises(DelegateFailure, match="its library cannot be loaded"):
         Isolated(job, {"probabilities": (2,)}, start_limit_s=30, picture_limit_s=1)
-    monkeypatch.setattr(sys, "executable", "/bin/true")
+    silent, flood = tmp_path / "silent", tmp_path / "flood"
+    silent.write_text("#!/bin/sh\nexit 0\n")
+    silent.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(silent))
     with pytest.raises(DelegateFailure, match=r"without an answer \(exit status 0\)"):
         Isolated(replace(job, model=bytes(10**6)), {"probabilities": (2,)}, start_limit_s=30, picture_limit_s=1)
     monkeypatch.setattr(sys, "executable", "/none")
     with pytest.raises(DelegateFailure, match="cannot be started"):
         Isolated(job, {"probabilities": (2,)}, start_limit_s=30, picture_limit_s=1)
-    flood = tmp_path / "flood"
     flood.write_text("#!/bin/sh\nwhile :; do echo no answer of ours; done\n")
     flood.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(flood))
