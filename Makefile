@@ -10,10 +10,10 @@ export MALLOC_MMAP_MAX_ := 0
 export MALLOC_TRIM_THRESHOLD_ := 17179869184
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo convert check test slow bench wheel lock clean
+.PHONY: help setup demo convert check test slow bench wheel device-test lock clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## install the locked environment into .venv
 
@@ -65,6 +65,10 @@ bench: setup ## the recipes on real pictures: DATA=folder WEIGHTS=file (see benc
 wheel: setup ## the wheel a device installs
 	$(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python --out-dir dist .
 	@ls dist
+
+device-test: wheel ## the wheel and the runtime's tests on emulated Cortex-A72 and A76 (see tests/device/README.md)
+	@PYTHON=$(BIN)/python tests/device/setup.sh $(BUILD)/device "$$(ls -t dist/edge_screen-*.whl | head -1)"; \
+	case $$? in 0) $(BIN)/pytest -n 0 -m slow tests/device ;; 3) exit 0 ;; *) exit 1 ;; esac
 
 lock: setup ## resolve the lock files again (needs the network)
 	UV_PYTHON_DOWNLOADS=never ./convert/lock.sh $(BIN)/uv

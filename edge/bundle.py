@@ -12,7 +12,7 @@ import io
 import json
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
@@ -29,6 +29,9 @@ CARD = "card.md"
 MAX_MANIFEST_BYTES = 4 << 20
 MAX_PART_BYTES = 1 << 30
 MAX_PARTS = 1000
+
+# What the standard library raises for a damaged, encrypted or oddly packed zip file.
+DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError)
 
 Role = Literal["probabilities", "class_activation", "embedding"]
 Activation = Literal["none", "softmax", "sigmoid"]
@@ -149,7 +152,7 @@ class Manifest:
 
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """A bundle in memory, every part checked. sha256: of the whole file."""
+    """A bundle in memory, every part checked, at the latest when it is used. sha256: of the whole file."""
 
     manifest: Manifest
     parts: Mapping[str, bytes]
@@ -186,8 +189,11 @@ def write_bundle(path: Path, manifest: Manifest, parts: Mapping[str, bytes]) -> 
     return sealed
 
 
-def read_bundle(path: Path) -> Bundle:
-    """Read and check a bundle. Raises BundleError where it is missing, damaged, altered or not understood."""
+def read_bundle(path: Path, *, whole: bool = True) -> Bundle:
+    """Read and check a bundle. Raises BundleError where it is missing, damaged, altered or not understood.
+
+    whole: unpack and check every part now; else each when it is first used, which may raise BundleError then.
+    """
     if path.is_dir():
         raise BundleError(f"{path} is a folder", remedy="name the .edge file inside it")
     try:
@@ -195,26 +201,56 @@ def read_bundle(path: Path) -> Bundle:
     except FileNotFoundError:
         raise BundleError(f"there is no bundle at {path}", remedy="check the path") from None
     try:
-        return parse_bundle(data)
+        return parse_bundle(data, whole=whole)
     except EdgeError as error:
         raise BundleError(f"{path}: {error.message}", remedy=error.remedy) from None
 
 
-def parse_bundle(data: bytes) -> Bundle:
-    """A bundle from the bytes of its file. Raises BundleError."""
+def parse_bundle(data: bytes, *, whole: bool = True) -> Bundle:
+    """A bundle from the bytes of its file. whole: as `read_bundle`. Raises BundleError."""
     again = "copy the bundle again from where it was made"
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            members = _checked_members(archive)
-            manifest = _parse_manifest(_read_member(archive, members, MANIFEST, MAX_MANIFEST_BYTES))
-            unlisted = members.keys() - manifest.parts.keys() - {MANIFEST}
-            if unlisted:
-                raise BundleError(f"it holds {sorted(unlisted)[0]!r}, which its manifest does not list", remedy=again)
-            parts = {name: _read_part(archive, members, name, part) for name, part in manifest.parts.items()}
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError):
-        # What the standard library raises for a damaged, encrypted or oddly packed zip file.
+        archive = zipfile.ZipFile(io.BytesIO(data))
+        members = _checked_members(archive)
+        manifest = _parse_manifest(_read_member(archive, members, MANIFEST, MAX_MANIFEST_BYTES))
+    except DAMAGED:
         raise BundleError("it is damaged, or not a bundle", remedy=again) from None
+    unlisted = members.keys() - manifest.parts.keys() - {MANIFEST}
+    if unlisted:
+        raise BundleError(f"it holds {sorted(unlisted)[0]!r}, which its manifest does not list", remedy=again)
+    parts: Mapping[str, bytes] = _Parts(archive, members, manifest.parts)
+    if whole:
+        parts = dict(parts)
     return Bundle(manifest=manifest, parts=parts, sha256=hashlib.sha256(data).hexdigest())
+
+
+class _Parts(Mapping[str, bytes]):
+    """The parts of a zip file in memory, each unpacked and held against its sha256 when it is first used.
+
+    A device screens with one model of several: unpacking the others cost as much as all the rest of its start.
+    """
+
+    def __init__(
+        self, archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo], listed: Mapping[str, Part]
+    ) -> None:
+        self._archive, self._members, self._listed = archive, members, listed
+        self._read: dict[str, bytes] = {}
+        missing = sorted(listed.keys() - members.keys())
+        if missing:
+            raise BundleError(
+                f"its part {missing[0]!r} is missing", remedy="copy the bundle again from where it was made"
+            )
+
+    def __getitem__(self, name: str) -> bytes:
+        if name not in self._read:
+            self._read[name] = _read_part(self._archive, self._members, name, self._listed[name])
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._listed)
+
+    def __len__(self) -> int:
+        return len(self._listed)
 
 
 def _require_parts(manifest: Manifest) -> None:
@@ -273,11 +309,14 @@ def _parse_manifest(data: bytes) -> Manifest:
 
 
 def _read_part(archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo], name: str, part: Part) -> bytes:
-    if name not in members:
-        raise BundleError(f"its part {name!r} is missing", remedy="copy the bundle again from where it was made")
     if not 0 <= part.bytes <= MAX_PART_BYTES:
         raise BundleError(f"its part {name!r} is larger than allowed", remedy="do not use this file; make it again")
-    data = _read_member(archive, members, name, part.bytes)
+    try:
+        data = _read_member(archive, members, name, part.bytes)
+    except DAMAGED:
+        raise BundleError(
+            f"its part {name!r} is damaged", remedy="copy the bundle again from where it was made"
+        ) from None
     if hashlib.sha256(data).hexdigest() != part.sha256:
         raise BundleError(
             f"its part {name!r} is not what was packed (sha256 differs)",

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 CHATTER = (
     "INFO: ",
@@ -62,12 +61,16 @@ def without_chatter() -> Iterator[None]:
     finally:
         for line in lines:
             if not line.startswith(CHATTER) and NO_GPU not in line:
-                os.write(2, f"{line}\n".encode())
+                # A full or closed error stream is no reason to lose a verdict.
+                with suppress(OSError):
+                    os.write(2, f"{line}\n".encode())
 
 
 def _temporary_file() -> int:
     """A file descriptor of a file that is gone when closed; in memory where the system can."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("stderr")
+    import tempfile  # here: it loads a dozen modules that Linux does not need
+
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -76,10 +77,17 @@ def once_for_all_workers(folder: Path) -> Iterator[bool]:
         done.touch()
 
 
+def builds_root(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """Where the shared build lies. EDGE_TEST_BUILDS names one made elsewhere, for a device that cannot build."""
+    if given := os.environ.get("EDGE_TEST_BUILDS"):
+        return Path(given)
+    return tmp_path_factory.getbasetemp() if worker_id == "master" else tmp_path_factory.getbasetemp().parent
+
+
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     """A rendered data set of 96 tiles."""
-    root = tmp_path_factory.getbasetemp() if worker_id == "master" else tmp_path_factory.getbasetemp().parent
+    root = builds_root(tmp_path_factory, worker_id)
     with once_for_all_workers(root / "tiny-data") as todo:
         if todo:
             done = edge("data", "render", root / "tiny-data/set", "--tiles", "96", "--seed", "7")
@@ -90,7 +98,7 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
 @pytest.fixture(scope="session")
 def tiny_build(tmp_path_factory: pytest.TempPathFactory, worker_id: str, tiny_data: Path) -> TinyBuild:
     """A build of `RECIPE` on that data, by the command that a user types."""
-    root = tmp_path_factory.getbasetemp() if worker_id == "master" else tmp_path_factory.getbasetemp().parent
+    root = builds_root(tmp_path_factory, worker_id)
     folder = root / "tiny-build"
     recipe, run, log = folder / "tiny.toml", folder / "run", folder / "log.txt"
     with once_for_all_workers(folder) as todo:

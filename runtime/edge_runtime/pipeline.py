@@ -108,7 +108,7 @@ class Screener:
         delegate: str = CPU,
     ) -> Screener:
         """Read a bundle and make it ready. Raises BundleError, InterpreterError or DelegateError."""
-        bundle = read_bundle(path)
+        bundle = read_bundle(path, whole=False)
         return cls(bundle, variant=variant, threads=threads, interpreter=interpreter, delegate=delegate)
 
     def screen_files(

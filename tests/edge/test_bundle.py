@@ -206,6 +206,17 @@ def test_an_altered_bundle_is_refused(bundle: Path, change: Callable[[dict[str, 
     assert caught.value.remedy
 
 
+def test_a_part_that_is_read_only_when_it_is_used_is_checked_then(bundle: Path) -> None:
+    bundle.write_bytes(repacked(bundle, lambda members: members.update({"model.tflite": b"MODEL" * 1000})))
+    opened = read_bundle(bundle, whole=False)
+    assert set(opened.parts) == set(PARTS)
+    for name in set(PARTS) - {"model.tflite"}:
+        assert opened.parts[name] == PARTS[name]
+    for _ in range(2):
+        with pytest.raises(BundleError, match="sha256 differs"):
+            opened.model("int8")
+
+
 def with_size_in_headers(data: bytes, name: str, size: int) -> bytes:
     """A zip file whose headers, the member's own and the central directory's, say that it unpacks to `size`."""
     changed = bytearray(data)

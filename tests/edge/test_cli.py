@@ -71,6 +71,7 @@ def test_errors_become_sentences(
     assert capsys.readouterr().err.startswith(words)
 
 
+@pytest.mark.native
 def test_help_costs_less_than_300_ms_of_processor_time() -> None:
     def spent() -> float:
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)

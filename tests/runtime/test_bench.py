@@ -42,6 +42,7 @@ def test_every_model_is_timed_step_by_step_in_as_many_rounds(found: dict[str, ob
         assert steps["total"]["p5"] >= steps["decode"]["p5"] + steps["infer"]["p5"] / 2
 
 
+@pytest.mark.native
 def test_peak_memory_is_that_of_a_small_process(found: dict[str, object]) -> None:
     """OpenCV, numpy and the interpreter alone are 40 to 150 MB; this process, with pytest and more, is larger."""
     assert all(40 < cost["peak_mb"] < 150 for cost in found["costs"])  # type: ignore[attr-defined]

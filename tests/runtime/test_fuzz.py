@@ -13,6 +13,7 @@ from conftest import TinyBuild
 CHUNK = 1000
 
 
+@pytest.mark.native
 @pytest.mark.parametrize(
     "first",
     [0, 1000, *(pytest.param(first, marks=pytest.mark.slow) for first in range(2000, 10_000, CHUNK))],
