@@ -59,7 +59,10 @@ def _send(replies: BinaryIO, kind: bytes, body: bytes) -> None:
 
 
 def _die_with_parent(parent: int) -> None:
-    """Ask Linux to end this process with its parent, even where it hangs in native code."""
+    """Ask Linux to end this process with its parent, even where it hangs in native code.
+
+    The signal comes with the end of the thread that started the child: a delegate is opened in one that lasts.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:
