@@ -89,10 +89,13 @@ import json, sys
 import mediapipe
 import numpy
 from mediapipe.tasks.python import BaseOptions, vision
-from mediapipe.tasks.python.metadata.metadata import MetadataDisplayer
+from mediapipe.tasks.metadata.metadata_schema_py_generated import ModelMetadata, ModelMetadataT
 
 model = open(sys.argv[1], "rb").read()
-display = MetadataDisplayer.with_model_buffer(model)
+metadata = ModelMetadataT.InitFromObj(ModelMetadata.GetRootAs(model[model.index(b"M001") - 4 :], 0))
+(graph,) = metadata.subgraphMetadata
+(taken,) = graph.inputTensorMetadata
+scaling = taken.processUnits[0].options
 options = vision.ImageClassifierOptions(base_options=BaseOptions(model_asset_path=sys.argv[1]))
 found = []
 with vision.ImageClassifier.create_from_options(options) as classifier:
@@ -102,8 +105,10 @@ with vision.ImageClassifier.create_from_options(options) as classifier:
         heads = classifier.classify(image).classifications
         found.append([[h.head_name, {c.category_name or str(c.index): c.score for c in h.categories}] for h in heads])
 print(json.dumps({
-    "metadata": json.loads(display.get_metadata_json()),
-    "files": {n: display.get_associated_file_buffer(n).decode() for n in display.get_packed_associated_file_list()},
+    "name": metadata.name.decode(),
+    "outputs": [output.name.decode() for output in graph.outputTensorMetadata],
+    "scaling": [*scaling.mean.tolist(), *scaling.std.tolist()],
+    "size": [taken.content.contentProperties.defaultSize.width, taken.content.contentProperties.colorSpace],
     "found": found,
 }))
 """
@@ -145,8 +150,8 @@ def test_mediapipe_names_and_scores_as_the_runtime_does(tiny_build: TinyBuild, v
     )
     assert done.returncode == 0, done.stderr
     said: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    assert said["files"] == {"labels.txt": "no_parasite\nparasite"}
-    assert said["metadata"]["subgraph_metadata"][0]["output_tensor_metadata"][0]["name"] == "probabilities"
+    assert (said["name"], said["scaling"], said["size"]) == ("tiny", [127.0, 128.0], [96, 1])
+    assert said["outputs"] == ["probabilities", "class_activation", "embedding"]
     screener = Screener(bundle, variant=variant)
     tolerance = 1e-6 if variant == "int8" else 1e-4
     for picture, heads in zip(pictures, said["found"], strict=True):
