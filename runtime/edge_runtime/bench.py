@@ -19,6 +19,7 @@ from typing import Any
 from edge.bundle import Bundle, read_bundle
 from edge.errors import EdgeError
 from edge_runtime import rivals
+from edge_runtime.delegates import CPU
 from edge_runtime.interpreter import default_threads
 from edge_runtime.pipeline import Screener
 from edge_runtime.thermal import Thermal, read_thermal
@@ -42,12 +43,15 @@ class Spread:
 class Cost:
     """What one of the bundle's models costs with one delegate.
 
-    steps: by name, of STEPS. peak_mb: largest resident memory (10^6 bytes) of a process that only screens the same
+    requested, delegate, why: what was asked for, what ran the last round, and the reason. steps: by name, of STEPS. A
+    delegate's include what it takes to hold it against the CPU. peak_mb: largest resident memory (10^6 bytes) of a process that only screens the same
     pictures, from its start; None where the machine does not tell.
     """
 
     model: str
+    requested: str
     delegate: str
+    why: str
     interpreter: str
     steps: dict[str, Spread]
     peak_mb: float | None
@@ -79,22 +83,30 @@ class Bench:
 
 
 def bench(
-    path: Path, pictures: Sequence[bytes] = (), *, rounds: int = 100, threads: int | None = None, compare: bool = False
+    path: Path,
+    pictures: Sequence[bytes] = (),
+    *,
+    rounds: int = 100,
+    threads: int | None = None,
+    delegates: Sequence[str] = (CPU,),
+    compare: bool = False,
 ) -> Iterator[int | Bench]:
     """Measure a bundle. Yields the rounds done, then the measurement.
 
-    pictures: bytes of picture files, taken in turn; the bundle's golden ones where there are none given. compare:
-    run the bare engines that are installed beside it. Raises BundleError, InterpreterError and PictureError.
+    pictures: bytes of picture files, taken in turn; the bundle's golden ones where there are none given.
+    delegates: each as `--delegate` takes it. compare: run the bare engines that are installed beside it. Raises BundleError, InterpreterError and PictureError.
     """
     bundle = read_bundle(path)
     taken = list(pictures) or [bundle.parts[golden.picture] for golden in bundle.manifest.golden]
     if not taken:
         raise EdgeError("this bundle has no golden pictures", remedy="name some pictures after it")
     used = threads or default_threads()
-    screeners = {model: Screener(bundle, variant=model, threads=used) for model in bundle.manifest.models}
-    entries: dict[tuple[str, str], Contestant] = {
-        ("edge", model): _screening(screener) for model, screener in screeners.items()
+    screeners = {
+        (delegate, model): Screener(bundle, variant=model, threads=used, delegate=delegate)
+        for model in bundle.manifest.models
+        for delegate in dict.fromkeys(delegates)
     }
+    entries: dict[tuple[str, str], Contestant] = {key: _screening(screener) for key, screener in screeners.items()}
     missing: dict[str, str] = {}
     if compare:
         engines, missing = _engines(bundle, used)
@@ -107,6 +119,8 @@ def bench(
             times[key].append(entries[key](taken[number % len(taken)]))
         yield number + 1
     after = read_thermal()
+    for screener in screeners.values():
+        screener.close()
     kept = {key: _spreads(found[WARM_UP:]) for key, found in times.items()}
     yield Bench(
         name=bundle.manifest.name,
@@ -117,17 +131,19 @@ def bench(
         costs=tuple(
             Cost(
                 model=model,
-                delegate="cpu",
+                requested=delegate,
+                delegate=screener.delegate.used,
+                why=screener.delegate.why,
                 interpreter=screener.network.package,
-                steps=kept["edge", model],
-                peak_mb=peak_mb(path, taken, model=model, threads=used),
+                steps=kept[delegate, model],
+                peak_mb=peak_mb(path, taken, model=model, threads=used, delegate=delegate),
             )
-            for model, screener in screeners.items()
+            for (delegate, model), screener in screeners.items()
         ),
         rivals=tuple(
             Rival(engine=engine, model=model, infer=steps["infer"])
             for (engine, model), steps in kept.items()
-            if engine != "edge"
+            if (engine, model) not in screeners
         ),
         not_compared=missing,
         before=before,
@@ -145,6 +161,8 @@ def render(found: Bench) -> str:
     for cost in found.costs:
         memory = f", peak memory {cost.peak_mb:.0f} MB" if cost.peak_mb is not None else ""
         lines.append(f"{cost.model} on {cost.delegate} ({cost.interpreter}){memory}")
+        if cost.requested != cost.delegate:
+            lines.append(f"  {cost.requested} was asked for: {cost.why}")
         lines += [_row(f"  {step}", cost.steps[step]) for step in STEPS]
     if found.rivals:
         lines.append("inference alone, bare")
@@ -153,10 +171,19 @@ def render(found: Bench) -> str:
     return "\n".join([*lines, _heat(found.before, found.after)])
 
 
-def peak_mb(path: Path, pictures: Sequence[bytes], *, model: str, threads: int) -> float | None:
-    """Largest resident memory of a process that opens the bundle and screens the pictures once, in 10^6 bytes."""
+def peak_mb(path: Path, pictures: Sequence[bytes], *, model: str, threads: int, delegate: str = CPU) -> float | None:
+    """Largest resident memory of a process that opens the bundle and screens the pictures once, in 10^6 bytes.
+
+    What a delegate takes in a process of its own is not in it.
+    """
     program = "from edge_runtime.bench import screen_only; screen_only()"
-    request = json.dumps({"path": str(path), "model": model, "threads": threads, "sizes": [len(p) for p in pictures]})
+    request = json.dumps(
+        {
+            "path": str(path),
+            "open": {"variant": model, "threads": threads, "delegate": delegate},
+            "sizes": [len(picture) for picture in pictures],
+        }
+    )
     child = subprocess.run(
         [sys.executable, "-c", program],
         input=request.encode() + b"\n" + b"".join(pictures),
@@ -171,9 +198,10 @@ def peak_mb(path: Path, pictures: Sequence[bytes], *, model: str, threads: int) 
 def screen_only() -> None:
     """The child of `peak_mb`: screen what standard input holds, print this process's largest resident bytes."""
     request = json.loads(sys.stdin.buffer.readline())
-    screener = Screener.open(Path(request["path"]), variant=request["model"], threads=request["threads"])
+    screener = Screener.open(Path(request["path"]), **request["open"])
     for size in request["sizes"]:
         screener.screen(sys.stdin.buffer.read(size), name="picture")
+    screener.close()
     status = Path("/proc/self/status")
     # Not ru_maxrss: that one begins with the size of the parent process.
     for line in status.read_text().splitlines() if status.exists() else ():
@@ -196,19 +224,19 @@ def _engines(bundle: Bundle, threads: int) -> tuple[dict[tuple[str, str], Contes
     missing = {}
     for engine, make in rivals.ENGINES.items():
         for model in bundle.manifest.models:
-            entry, data = bundle.model(model)
             try:
-                infer = make(data, threads)
+                infer = make(bundle.model(model)[1], threads)
             except rivals.NotHere as error:
                 missing[f"{engine}, {model}"] = str(error)
                 continue
-            found[engine, model] = _bare(infer, preprocessing, entry)
+            encode = Screener(bundle, variant=model, threads=threads).network.encode
+            found[engine, model] = _bare(infer, preprocessing, encode)
     return found, missing
 
 
-def _bare(infer: Callable[[Any], None], preprocessing: Any, entry: Any) -> Contestant:
+def _bare(infer: Callable[[Any], None], preprocessing: Any, encode: Callable[[Any], Any]) -> Contestant:
     def one(picture: bytes) -> dict[str, float]:
-        tensor = rivals.input_of(entry, preprocessing.to_input(preprocessing.decode(picture)))
+        tensor = encode(preprocessing.to_input(preprocessing.decode(picture)))
         start = time.perf_counter()
         infer(tensor)
         return {"infer": 1e3 * (time.perf_counter() - start)}

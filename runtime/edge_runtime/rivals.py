@@ -13,10 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle import ModelFile
 from edge.native_stderr import without_chatter
 from edge_runtime.interpreter import find_interpreter
 
@@ -25,14 +23,6 @@ Infer = Callable[[NDArray[Any]], None]
 
 class NotHere(Exception):
     """Why an engine is not compared."""
-
-
-def input_of(entry: ModelFile, picture: NDArray[np.uint8]) -> NDArray[Any]:
-    """The picture, (side, side, channels) uint8, with a batch axis and of the type that the model takes."""
-    batch = picture[np.newaxis]
-    if entry.input_dtype == "float32":
-        return np.asarray((batch.astype(np.float32) - entry.input_zero_point) * np.float32(entry.input_scale))
-    return batch
 
 
 def bare_interpreter(model: bytes, threads: int) -> Infer:
