@@ -11,7 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from edge import __version__
 from edge.dataset import Dataset
 from edge.fields import plain
 from edge.identity import Identity
@@ -20,7 +19,7 @@ from edge_convert import export, network
 from edge_convert.data.certificate import CERTIFICATE, SCHEMA, certify, write_certificate
 from edge_convert.data.check import check_dataset, raise_on_leak
 from edge_convert.data.repair import drop_leaks
-from edge_convert.pack import pack
+from edge_convert.pack import pack, versions
 from edge_convert.prepare import Prepared, load_prepared, prepare
 from edge_convert.progress import Progress, Steps, translate
 from edge_convert.prune import LayerSparsity, prune
@@ -75,7 +74,7 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Fold:
-    """Number `number` of `of` folds: it is what is measured on, and the other ones train."""
+    """Number `number` of `of` folds: it is what is measured on; the next one chooses, and the other ones train."""
 
     number: int
     of: int
@@ -98,19 +97,25 @@ class Builder:
         """start: this stage and those after it run in any case. data_folder: where the data stage is, if elsewhere."""
         self.recipe, self.folder, self.source, self.fold = recipe, folder, source, fold
         self.data_folder = data_folder or folder
-        self._logs = Logs(logs) if logs is not None else None
+        self.start, self.logs = start, logs
         self._forced = STAGES[STAGES.index(start) :] if start else ()
         self._key = ""
+
+    @property
+    def key(self) -> str:
+        """What the stages so far were made from, as one digest."""
+        return self._key
 
     def data(self) -> Events:
         """Check, split and preprocess the pictures."""
         r, source = self.recipe, self.source
         # The fingerprint is of pictures, labels and groups; what else the later stages read of the set is here.
         d = source.dataset
-        described = [d.name, d.synthetic, d.has_groups, str(d.folder.resolve())]
+        described = [d.name, d.synthetic, d.has_groups, d.group_pattern, str(d.folder.resolve())]
         wanted = [plain(r.preprocessing), r.classes, r.positive, source.seed, source.leaks, SCHEMA]
-        if self._enter("data", __version__, described, wanted, source.identity.fingerprint):
-            with self.data_folder.writing("data", self._key) as stage:
+        # Another version of a library may train, convert or infer otherwise, and the bundle says what made it.
+        if self._enter("data", versions(), described, wanted, source.identity.fingerprint):
+            with self._writing("data") as stage:
                 yield StageEvent(stage="data")
                 dataset, dropped = yield from _report_steps("data", _certified(source, stage))
                 yield from _report_steps("data", prepare(r, dataset, source.identity.fingerprint, dropped, stage))
@@ -140,12 +145,13 @@ class Builder:
             yield StageEvent(stage="prune", reused=True)
             return
         with self._writing("prune") as stage:
-            keeping, teacher = self._keeping(stage), self._teacher()
+            keeping, teacher = self._keeping(stage), self._teacher() if self.recipe.prune.sparsity else None
             steps = prune(self.recipe, self._load("finetune"), self.prepared, keeping=keeping, teacher=teacher)
             model, history, sparsity = yield from _report_steps("prune", steps)
             _save_network(stage, model, history)
             rows = [asdict(row) for row in sparsity]
             (stage / SPARSITY).write_text(json.dumps(rows, indent=1), encoding="utf-8")
+        self._end_training("prune")
 
     def quantize(self) -> Events:
         """Export the float32 and the int8 file."""
@@ -212,14 +218,23 @@ class Builder:
     def _enter(self, stage: str, *made_from: Any) -> bool:
         """Whether a stage must run. Its key holds all the stages before it, so a change runs all that follow."""
         self._key = key_of(self._key, stage, *made_from)
-        folder = self.data_folder if stage == "data" else self.folder
-        return stage in self._forced or not folder.is_done(stage, self._key)
+        return stage in self._forced or not self._folder_of(stage).is_done(stage, self._key)
+
+    def _folder_of(self, stage: str) -> RunFolder:
+        return self.data_folder if stage == "data" else self.folder
 
     def _writing(self, stage: str) -> AbstractContextManager[Path]:
-        return self.folder.writing(stage, self._key, afresh=stage in self._forced)
+        """A stage's folder to write into. What was made of the old stage must not be taken for made of this one."""
+        for later in STAGES[STAGES.index(stage) + 1 :]:
+            self.folder.forget(later)
+        return self._folder_of(stage).writing(stage, self._key, afresh=stage in self._forced)
+
+    def _end_training(self, stage: str) -> None:
+        # Only now: a build killed earlier still needs it.
+        Checkpoint(self.folder.stage(stage) / CHECKPOINT).remove()
 
     def _keeping(self, stage: Path) -> Keeping:
-        return Keeping(checkpoint=Checkpoint(stage / CHECKPOINT), logs=self._logs)
+        return Keeping(checkpoint=Checkpoint(stage / CHECKPOINT), logs=Logs(self.logs) if self.logs else None)
 
     def _train(
         self, name: str, recipe: Recipe, teacher: Callable[[], Teacher | None] | None, *made_from: Any
@@ -230,9 +245,11 @@ class Builder:
             return
         with self._writing(name) as stage:
             taught_by = teacher() if teacher is not None else None
-            steps = finetune(recipe, self.prepared, keeping=self._keeping(stage), teacher=taught_by)
+            whose = "teacher: " if name == "teacher" else ""
+            steps = finetune(recipe, self.prepared, keeping=self._keeping(stage), teacher=taught_by, whose=whose)
             model, history = yield from _report_steps(name, steps)
             _save_network(stage, model, history)
+        self._end_training(name)
 
     def _teacher(self) -> Teacher | None:
         """The trained teacher, on the devices that train; None where the recipe has none."""
@@ -282,10 +299,14 @@ class Builder:
 
 
 def in_fold(prepared: Prepared, source: Source, fold: Fold) -> Prepared:
-    """The pictures with the fold as `val` and the other folds as `train`; the test split is left out altogether."""
+    """The pictures with the fold as `test`, the next one as `val` and the others as `train`.
+
+    The val split chooses the epoch, the calibration and the threshold, so it cannot be what is measured on. The data
+    set's own test split is left out altogether.
+    """
     folds = assign_folds(replace(source.dataset, samples=prepared.samples), folds=fold.of, seed=source.seed)
-    split = [None if number == 0 else "val" if number == fold.number else "train" for number in folds]
-    samples = tuple(replace(s, split=split) for s, split in zip(prepared.samples, split, strict=True))
+    split = {0: None, fold.number: "test", fold.number % fold.of + 1: "val"}
+    samples = tuple(replace(s, split=split.get(n, "train")) for s, n in zip(prepared.samples, folds, strict=True))
     return replace(prepared, samples=samples)
 
 
@@ -298,7 +319,6 @@ def _weights_key(recipe: Recipe) -> str:
 def _save_network(stage: Path, model: Any, history: list[Epoch]) -> None:
     network.save_weights(model, stage / WEIGHTS)
     (stage / HISTORY).write_text(json.dumps([asdict(epoch) for epoch in history], indent=1), encoding="utf-8")
-    Checkpoint(stage / CHECKPOINT).remove()
 
 
 def _certified(source: Source, stage: Path) -> Steps[tuple[Dataset, tuple[str, ...]]]:

@@ -92,7 +92,9 @@ def verify(certificate: Path, folder: Path, again: bool) -> int:
     from edge_convert.data.certificate import certify, changed_findings, difference, read_certificate
 
     certified = read_certificate(certificate)
-    dataset = read_dataset(folder, group_pattern=certified["groups"]["pattern"])
+    dataset = read_dataset(folder)
+    if not dataset.has_groups and certified["groups"]["pattern"]:
+        dataset = read_dataset(folder, group_pattern=certified["groups"]["pattern"])
     differing = difference(certified, dataset)
     if differing is None and again:
         from edge_convert.data.check import check_dataset

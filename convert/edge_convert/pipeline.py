@@ -7,18 +7,25 @@ is not run again. TensorFlow is imported by the stages that need it, so a build 
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edge.dataset import read_dataset
-from edge.errors import EdgeError, GateError
+from edge.dataset import Dataset, read_dataset
+from edge.errors import EdgeError, GateError, RecipeError
+from edge.split import assign_folds
 from edge_convert import export, network
 from edge_convert.builder import STAGES, Builder, Events, Leaks, Source, StageEvent
 from edge_convert.recipe import Recipe
-from edge_convert.repeat import Repeats, cross_validate, repeat_seeds
+from edge_convert.repeat import Repeats, cross_validate, forget_repeats, repeat_seeds
 from edge_convert.run_folder import RunFolder
+from edge_convert.train.devices import devices
 from edge_convert.train.finetune import teachers_recipe
+from edge_convert.train.logs import require_writable
 from edge_convert.verify import Verification, gate_table
+from edge_runtime.judgement import require_groups
+
+FEWEST_FOLDS = 3
+"""One is measured on, one chooses, one trains."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,19 +66,24 @@ def convert(
         raise EdgeError(
             f"the build's folder {out} lies inside the data set", remedy="name a folder elsewhere with --out"
         )
-    _check_early(recipe)
+    dataset = read_dataset(data, group_pattern=group_pattern)
+    _check_early(recipe, dataset, seeds, folds)
+    if logs is not None:
+        require_writable(logs)
     with RunFolder.opened(out) as folder:
-        dataset = read_dataset(data, group_pattern=group_pattern)
+        yield StageEvent(stage="data")
         source = Source(dataset=dataset, identity=dataset.identity(), leaks=leaks, seed=recipe.seed)
         builder = Builder(recipe, folder, source, start=start, logs=logs)
         yield from train_and_verify(builder)
         bundle = yield from builder.pack()
         report = yield from builder.report(bundle)
         verification = builder.verification
+        forget_repeats(builder)
         repeats: Repeats | None = None
-        if seeds > 1:
+        # What a missed gate asks to be changed would be trained several times over.
+        if seeds > 1 and verification.passed:
             repeats = yield from repeat_seeds(builder, seeds, train_and_verify)
-        elif folds:
+        elif folds and verification.passed:
             repeats = yield from cross_validate(builder, folds, train_and_verify)
     if not verification.passed:
         raise GateError(
@@ -92,9 +104,22 @@ def train_and_verify(build: Builder) -> Events:
     yield from build.verify()
 
 
-def _check_early(recipe: Recipe) -> None:
-    """Raise RecipeError for what the later stages would only find after every picture has been read."""
+def _check_early(recipe: Recipe, dataset: Dataset, seeds: int, folds: int) -> None:
+    """Raise EdgeError for what the later stages would only find after every picture has been read, or much later."""
     network.check_network(recipe)
     if recipe.teacher != "none":
-        network.check_network(teachers_recipe(recipe))
+        try:
+            network.check_network(teachers_recipe(recipe))
+        except RecipeError as error:
+            raise RecipeError(
+                f"of the teacher: {error.message}", remedy="mend `teacher` or its keys below `distill`"
+            ) from None
     export.calibration_source(recipe)
+    require_groups(recipe.decision.level, dataset.has_groups)
+    replace(recipe, seed=recipe.seed + seeds - 1)
+    if folds:
+        if folds < FEWEST_FOLDS:
+            raise EdgeError(f"{folds} folds leave none to train on", remedy=f"use {FEWEST_FOLDS} or more; 5 is usual")
+        assign_folds(dataset, folds=folds, seed=recipe.seed)
+    if recipe.train.strategy != "none":
+        devices(recipe.train.strategy)

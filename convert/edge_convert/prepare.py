@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.dataset import Dataset, Sample, first_few
-from edge.errors import DataError, PictureError
+from edge.errors import DataError, EdgeError, PictureError
 from edge_convert.data.certificate import CERTIFICATE, read_certificate
 from edge_convert.progress import Progress, Steps
 from edge_convert.recipe import Recipe, TrainRecipe
@@ -81,6 +81,7 @@ class Prepared:
             "groups": len({sample.group for sample in self.samples}),
             "unreadable": len(self.unreadable),
             "dropped_leaks": len(self.dropped),
+            "files": self.certificate.get("data", {}).get("fingerprint_of", {}).get("files"),
             "certificate": self.certificate.get("seal"),
             "findings": self.certificate.get("findings"),
         }
@@ -98,7 +99,14 @@ def prepare(recipe: Recipe, dataset: Dataset, fingerprint: str, dropped: tuple[s
     pictures = np.lib.format.open_memmap(folder / PICTURES, mode="w+", dtype=np.uint8, shape=shape)
     with (folder / PICTURES).open("r+b") as file:
         # Claim the space now: a mapped file that finds the disk full later kills the process.
-        os.posix_fallocate(file.fileno(), 0, file.seek(0, os.SEEK_END))
+        size = file.seek(0, os.SEEK_END)
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            raise EdgeError(
+                f"the {size / 1e6:,.0f} MB of prepared pictures do not fit below {folder.parent} ({error.strerror})",
+                remedy="free space, or name another folder with --out",
+            ) from None
     kept: list[Sample] = []
     unreadable: list[tuple[str, str]] = []
     for done, sample in enumerate(dataset.samples, start=1):

@@ -109,6 +109,8 @@ def even_out_channels(model: Any) -> None:
             continue
         (kernel,) = layer.get_weights()
         norms = np.sqrt((kernel.astype(np.float64) ** 2).sum(axis=(0, 1, 2)))
+        if not norms.any():
+            continue
         # The median channel keeps its scale, and with it the learning rate its meaning.
         factors = np.where(norms > 0, norms, 1.0) / np.median(norms[norms > 0])
         gamma, beta, mean, variance = followers[0].get_weights()

@@ -260,7 +260,9 @@ def read_recipe(path: Path, *, changes: tuple[str, ...] = ()) -> Recipe:
     try:
         return build(Recipe, fields)
     except (FieldError, EdgeError) as error:
-        raise RecipeError(f"{path}: {error}", remedy="mend that key; docs/recipes.md lists them all") from None
+        listed = "mend that key; docs/recipes.md lists them all"
+        remedy = error.remedy if isinstance(error, EdgeError) else listed
+        raise RecipeError(f"{path}: {error}", remedy=remedy) from None
 
 
 def _apply(fields: dict[str, Any], change: str) -> None:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge.fields import plain
 from edge.files import write_atomically
@@ -20,7 +22,7 @@ from edge_convert.progress import translate
 from edge_convert.recipe import Recipe
 from edge_convert.run_folder import RunFolder
 from edge_convert.verify import Verification
-from edge_runtime.evaluate import positive_scores
+from edge_runtime.calibration import positive_score
 from edge_runtime.metrics import Interval, fit_threshold, ranking_intervals
 
 Run = Callable[[Builder], Events]
@@ -29,11 +31,12 @@ TARGETS = (0.95, 0.99)
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """One of the runs: what its int8 file reached on its validation pictures."""
+    """One of the runs: what its int8 file reached. passed: whether it met every gate."""
 
     run: str
     n: int
     n_positive: int
+    passed: bool
     measures: dict[str, float]
 
 
@@ -49,12 +52,16 @@ class Spread:
 
 @dataclass(frozen=True, kw_only=True)
 class Repeats:
-    """What several runs of one recipe reached. kind: `seeds` or `folds`.
+    """What several runs of one recipe reached. kind: `seeds` or `folds`. of: the key of the build that they belong to.
 
-    pooled_auc: of folds, over every picture by the network that had not seen it; None for seeds.
+    split: what was measured on: `test`, or `val`, which also chose each run's epoch, calibration and threshold.
+    pooled_auc: of folds, over the network's own outputs for every picture, each by a network that it had no say in;
+    None for seeds.
     """
 
     kind: str
+    of: str
+    split: str
     outcomes: tuple[Outcome, ...]
     spread: dict[str, Spread]
     pooled_auc: Interval | None
@@ -63,6 +70,7 @@ class Repeats:
 def repeat_seeds(built: Builder, seeds: int, run: Run) -> Generator[StageEvent, None, Repeats]:
     """Train with the seeds that follow the recipe's. built: the finished build of the recipe's own."""
     recipe = built.recipe
+    split = "test" if "test/int8" in built.verification.evaluations else "val"
     done = [(f"seed {recipe.seed}", built.verification)]
     for seed in range(recipe.seed + 1, recipe.seed + seeds):
         name = f"seed {seed}"
@@ -70,7 +78,7 @@ def repeat_seeds(built: Builder, seeds: int, run: Run) -> Generator[StageEvent, 
             built, name, Path("seeds") / str(seed), run, replace(recipe, seed=seed), None
         )
         done.append((name, verification))
-    return _save(built, summary("seeds", done))
+    return _save(built, summary("seeds", done, of=built.key, split=split))
 
 
 def cross_validate(built: Builder, folds: int, run: Run) -> Generator[StageEvent, None, Repeats]:
@@ -80,7 +88,7 @@ def cross_validate(built: Builder, folds: int, run: Run) -> Generator[StageEvent
         name, place = f"fold {number} of {folds}", Path(f"folds-{folds}") / str(number)
         fold = Fold(number=number, of=folds)
         done.append((name, (yield from _run_one(built, name, place, run, built.recipe, fold))))
-    return _save(built, summary("folds", done))
+    return _save(built, summary("folds", done, of=built.key, split="test"))
 
 
 def _run_one(
@@ -88,16 +96,24 @@ def _run_one(
 ) -> Generator[StageEvent, None, Verification]:
     """One more run on the finished build's pictures, in a folder of its own below it."""
     with RunFolder.opened(built.folder.path / place) as folder:
-        builder = Builder(recipe, folder, built.source, data_folder=built.data_folder, fold=fold)
+        builder = Builder(
+            recipe,
+            folder,
+            built.source,
+            start=None if built.start in (None, "data") else built.start,
+            logs=None if built.logs is None else built.logs / place,
+            data_folder=built.data_folder,
+            fold=fold,
+        )
         yield from translate(run(builder), lambda event: replace(event, run=name))
         verification = builder.verification
     keras().backend.clear_session()
     return verification
 
 
-def summary(kind: str, runs: Sequence[tuple[str, Verification]]) -> Repeats:
+def summary(kind: str, runs: Sequence[tuple[str, Verification]], *, of: str, split: str) -> Repeats:
     """The runs' measures and their spread. kind: `seeds`, or `folds`, whose pictures are then pooled as well."""
-    outcomes = tuple(_outcome(name, verification) for name, verification in runs)
+    outcomes = tuple(_outcome(name, verification, split) for name, verification in runs)
     # Calibration cannot be held out where a run's groups are too few: what not every run has has no spread.
     common = [name for name in outcomes[0].measures if all(name in outcome.measures for outcome in outcomes)]
     columns = {name: np.array([outcome.measures[name] for outcome in outcomes]) for name in common}
@@ -112,15 +128,25 @@ def summary(kind: str, runs: Sequence[tuple[str, Verification]]) -> Repeats:
     }
     pooled = None
     if kind == "folds":
-        found = [p for _, verification in runs for p in verification.predictions["val/int8"]]
-        scores, truth = positive_scores(found, runs[0][1].decision.positive)
-        pooled, _ = ranking_intervals(scores, truth, [p.group for p in found])
-    return Repeats(kind=kind, outcomes=outcomes, spread=spread, pooled_auc=pooled)
+        # Each fold's own calibration would lend the pool what it knows of its fold's prevalence.
+        parts = [_outputs(verification, split) for _, verification in runs]
+        scores, truth = (np.concatenate(side) for side in zip(*parts, strict=True))
+        groups = [p.group for _, verification in runs for p in verification.predictions[f"{split}/int8"]]
+        pooled, _ = ranking_intervals(scores, truth, groups)
+    return Repeats(kind=kind, of=of, split=split, outcomes=outcomes, spread=spread, pooled_auc=pooled)
 
 
-def _outcome(name: str, verification: Verification) -> Outcome:
-    int8, float32 = (verification.evaluations[f"val/{variant}"] for variant in ("int8", "float32"))
-    scores, truth = positive_scores(verification.predictions["val/int8"], verification.decision.positive)
+def _outputs(verification: Verification, split: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The int8 network's own score of each picture, before calibration, and whether it has the finding."""
+    evaluation, found = verification.evaluations[f"{split}/int8"], verification.predictions[f"{split}/int8"]
+    positive = [evaluation.labels.index(label) for label in evaluation.positive]
+    scores = positive_score(np.array([p.outputs for p in found]), positive)
+    return scores, np.array([p.label in evaluation.positive for p in found])
+
+
+def _outcome(name: str, verification: Verification, split: str) -> Outcome:
+    int8, float32 = (verification.evaluations[f"{split}/{variant}"] for variant in ("int8", "float32"))
+    scores, truth = _outputs(verification, split)
     at_targets = {
         f"specificity at {target:.0%} sensitivity": float(
             (scores[~truth] < fit_threshold(scores, truth, target)).mean()
@@ -141,6 +167,7 @@ def _outcome(name: str, verification: Verification) -> Outcome:
         run=name,
         n=int8.n,
         n_positive=int8.n_positive,
+        passed=verification.passed,
         measures={
             "AUC": int8.auc.value,
             "average precision": int8.average_precision.value,
@@ -165,7 +192,15 @@ def render(repeats: Repeats) -> str:
         values += [spread.mean, spread.deviation, spread.lowest, spread.highest]
         lines.append(f"  {measure:<32}" + "".join(f"{value:>{width}.4f}" for value in values))
     pictures = " + ".join(f"{o.n} ({o.n_positive} positive)" for o in repeats.outcomes)
-    lines.append(f"  int8, through the runtime, on {pictures if repeats.kind == 'folds' else pictures.split(' + ')[0]}")
+    where = pictures if repeats.kind == "folds" else f"{pictures.split(' + ')[0]} of the split {repeats.split!r}"
+    lines.append(f"  int8, through the runtime, on {where}")
+    if repeats.split == "val":
+        lines.append(
+            "  the same pictures chose each run's epoch, calibration and threshold, which flatters; use --folds"
+        )
+    missed = [outcome.run for outcome in repeats.outcomes if not outcome.passed]
+    if missed:
+        lines.append(f"  a gate was missed by {', '.join(missed)}")
     if repeats.pooled_auc is not None:
         lines.append(f"  AUC over all folds' pictures together: {repeats.pooled_auc}")
     return "\n".join(lines)
@@ -175,3 +210,13 @@ def _save(built: Builder, repeats: Repeats) -> Repeats:
     data = json.dumps(plain(repeats), indent=1).encode()
     write_atomically(built.folder.path / f"{repeats.kind}.json", data)
     return repeats
+
+
+def forget_repeats(built: Builder) -> None:
+    """Remove the files of runs that belong to another build than this one."""
+    for kind in ("seeds", "folds"):
+        path = built.folder.path / f"{kind}.json"
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            if json.loads(path.read_text(encoding="utf-8"))["of"] == built.key:
+                continue
+        path.unlink(missing_ok=True)

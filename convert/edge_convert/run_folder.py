@@ -56,7 +56,15 @@ class RunFolder:
 
     def is_done(self, name: str, key: str) -> bool:
         """Whether the stage is whole and was made from exactly this."""
+        partial = self._partial(name)
+        if _key_in(partial / MARK) == key:
+            # Killed between the mark and the move: it is whole.
+            self._move(partial, name)
         return _key_in(self.stage(name) / MARK) == key
+
+    def forget(self, name: str) -> None:
+        """Take the mark off a stage, so that it runs again."""
+        (self.stage(name) / MARK).unlink(missing_ok=True)
 
     @contextmanager
     def writing(self, name: str, key: str, *, afresh: bool = False) -> Iterator[Path]:
@@ -64,17 +72,23 @@ class RunFolder:
 
         What an interrupted build left in it, made from exactly the same, is still there, unless `afresh`.
         """
-        partial = self.path / f".{name}.partial"
+        partial = self._partial(name)
         if afresh or _key_in(partial / BEGUN) != key:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
             (partial / BEGUN).write_text(json.dumps({"key": key}), encoding="utf-8")
         yield partial
-        (partial / BEGUN).rename(partial / MARK)
         for file in partial.rglob("*"):
             if file.is_file():
                 with file.open("rb") as stream:
                     os.fsync(stream.fileno())
+        (partial / BEGUN).rename(partial / MARK)
+        self._move(partial, name)
+
+    def _partial(self, name: str) -> Path:
+        return self.path / f".{name}.partial"
+
+    def _move(self, partial: Path, name: str) -> None:
         shutil.rmtree(self.stage(name), ignore_errors=True)
         partial.rename(self.stage(name))
 

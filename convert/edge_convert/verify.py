@@ -14,17 +14,17 @@ import numpy as np
 from edge.bundle import SCHEMA, Bundle, Manifest, Part, SaliencyScale
 from edge.dataset import Sample
 from edge.decision import Calibration, Decision, Rule
-from edge.errors import DataError
+from edge.errors import DataError, GateError
 from edge.fields import build, plain
 from edge.profile import parse_profile
 from edge.record import Failure
 from edge_convert.agreement import Agreement, agree
-from edge_convert.calibrate import Outputs
+from edge_convert.calibrate import Outputs, fit_calibration
 from edge_convert.export import MODEL_FILES, model_entry
 from edge_convert.operating_point import HeldOut, cross_fit, fit_decision
 from edge_convert.prepare import Prepared
 from edge_convert.progress import Progress, Steps
-from edge_convert.recipe import Recipe
+from edge_convert.recipe import DecisionRecipe, Recipe
 from edge_runtime.evaluate import Evaluation, Prediction, calibrated, measure, predict
 from edge_runtime.judgement import Judged, require_groups
 from edge_runtime.pipeline import Screener
@@ -141,7 +141,8 @@ def verify(recipe: Recipe, prepared: Prepared, models: dict[str, bytes], dense: 
                 yield Progress(done=done, total=total)
     raw = {key: _predictions(found) for key, found in results.items()}
     outputs = _outputs(raw["val/int8"], recipe)
-    point = fit_decision(recipe.decision, positive, outputs)
+    asked, rising = _calibratable(recipe.decision, outputs)
+    point = fit_decision(asked, positive, outputs)
     decision = point.decision
     predictions = {key: calibrated(found, decision.calibration, list(outputs.positive)) for key, found in raw.items()}
     evaluations = {
@@ -152,16 +153,30 @@ def verify(recipe: Recipe, prepared: Prepared, models: dict[str, bytes], dense: 
     verification = Verification(
         decision=decision,
         by_rule=point.by_rule,
-        held_out=cross_fit(recipe.decision, outputs),
+        held_out=cross_fit(asked, outputs),
         saliency_scale=_saliency_scale(predictions["val/int8"], positive, decision),
         evaluations=evaluations,
         agreement=agreement,
         sizes=_sizes(recipe, bundle, models, dense, prepared),
-        gates=_gates(recipe, decision, evaluations["val/int8"], agreement),
+        gates=(*rising, *_gates(recipe, decision, evaluations["val/int8"], agreement)),
         predictions=predictions,
     )
     yield Progress(done=total, total=total, note=_headline(verification))
     return verification
+
+
+def _calibratable(recipe: DecisionRecipe, outputs: Outputs) -> tuple[DecisionRecipe, tuple[Gate, ...]]:
+    """The decision as asked for; or, where the network ranks findings below the rest, uncalibrated, and a missed gate.
+
+    A calibration would turn the ranking round. The build goes on to its report, and makes no bundle.
+    """
+    try:
+        fit_calibration(recipe.calibration, outputs)
+    except GateError as error:
+        name = "calibration rises with the output: 1, or 0"
+        missed = Gate(name=name, measured=0.0, limit=1.0, at_most=False, note=error.message)
+        return replace(recipe, calibration="none"), (missed,)
+    return recipe, ()
 
 
 def gate_table(gates: tuple[Gate, ...]) -> str:
@@ -261,7 +276,7 @@ def _sizes(
 
 def _gates(recipe: Recipe, decision: Decision, int8: Evaluation, agreement: Agreement) -> tuple[Gate, ...]:
     g = recipe.gates
-    target = f"specificity at {decision.profile.sensitivity:.0%} sensitivity"
+    target = f"specificity at {100 * decision.profile.sensitivity:g}% sensitivity"
     return (
         Gate(name="AUC, int8", measured=int8.auc.value, limit=g.min_auc, at_most=False),
         Gate(

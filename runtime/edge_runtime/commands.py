@@ -131,10 +131,10 @@ def evaluate(
     from edge.dataset import read_dataset
     from edge.fields import plain
     from edge.profile import parse_profile
-    from edge.split import assign_splits
     from edge_runtime.evaluate import measure, predict, render_text
     from edge_runtime.judgement import require_groups
     from edge_runtime.pipeline import Screener
+    from edge_runtime.provenance import flattery, in_the_builds_splits
 
     profile = None if profile_text is None else parse_profile(profile_text)
     dataset = read_dataset(folder, group_pattern=group_pattern)
@@ -145,11 +145,9 @@ def evaluate(
     if not dataset.has_groups and (pattern := _pattern_of_build(dataset.folder, manifest.data)):
         dataset = read_dataset(folder, group_pattern=pattern)
     require_groups(manifest.decision.level, dataset.has_groups)
-    if split and not dataset.has_splits:
-        # The very splits of the build, where this is the set it was built from.
-        dataset = assign_splits(dataset, seed=int(manifest.recipe.get("seed", 0)))
-    if split in (None, "train") and dataset.fingerprint() == manifest.data.get("fingerprint"):
-        _tell("these pictures trained the model: what follows flatters it; see --split test")
+    if split:
+        dataset = in_the_builds_splits(dataset, manifest)
+    _tell(flattery(dataset, manifest, split) or "")
     samples = dataset.of_split(split) if split else dataset.samples
     if not samples:
         raise DataError(f"the data set has no picture in split {split!r}", remedy="name another split, or none")

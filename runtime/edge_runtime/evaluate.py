@@ -213,7 +213,7 @@ def render_text(evaluation: Evaluation, *, title: str) -> str:
     rows = [
         ("AUC", e.auc),
         ("average precision", e.average_precision),
-        (f"specificity at {e.standing.profile.sensitivity:.0%} sensitivity", e.specificity_at_target),
+        (f"specificity at {100 * e.standing.profile.sensitivity:g}% sensitivity", e.specificity_at_target),
         ("accuracy of the most probable label", e.accuracy),
         (f"pointing game, {e.pointing_game_n} pictures with boxes", e.pointing_game),
         ("pointing game, referred ones", e.pointing_game_detected),

@@ -19,25 +19,26 @@ from conftest import TinyBuild
 from edge.errors import EdgeError
 from edge_convert.backbones import BACKBONES, find_backbone
 from edge_convert.builder import Fold, Source, in_fold
+from edge_convert.calibrate import Outputs
 from edge_convert.dropout import seeded_dropout
 from edge_convert.keras import keras, tensorflow
 from edge_convert.prepare import Prepared, load_prepared
 from edge_convert.progress import finish
 from edge_convert.prune import even_out_channels
-from edge_convert.recipe import DistillRecipe, Recipe, TrainRecipe, read_recipe
+from edge_convert.recipe import DecisionRecipe, DistillRecipe, Recipe, TrainRecipe, read_recipe
 from edge_convert.repeat import Spread, render, summary
 from edge_convert.train import checkpoint
 from edge_convert.train.augment import AUGMENTATIONS, plan_for
 from edge_convert.train.checkpoint import Checkpoint
 from edge_convert.train.devices import devices
 from edge_convert.train.epoch import Epoch, sensitivity_at
-from edge_convert.train.finetune import finetune, teachers_recipe
+from edge_convert.train.finetune import SCRATCH_MOMENTUM, finetune, remember_less, teachers_recipe
 from edge_convert.train.logs import Logs
 from edge_convert.train.loss import distillation_loss, picture_loss
 from edge_convert.train.mixing import mix
 from edge_convert.train.optimizer import block_rates, make_optimizer
 from edge_convert.train.trainer import Keeping, Teacher
-from edge_convert.verify import load_verification
+from edge_convert.verify import _calibratable, load_verification
 
 EVERYTHING = (
     "train.epochs=2",
@@ -387,11 +388,11 @@ def test_a_fold_is_measured_on_by_a_network_that_never_saw_its_groups(tiny_build
     measured: list[str] = []
     for number in (1, 2, 3):
         fold = in_fold(prepared, source, Fold(number=number, of=3))
-        train, val = ({fold.samples[r].group for r in fold.rows(split)} for split in ("train", "val"))
-        assert not train & val
-        names = {fold.samples[r].name for r in fold.rows("val")}
+        groups = [{fold.samples[r].group for r in fold.rows(split)} for split in ("train", "val", "test")]
+        assert all(groups)
+        assert len(set.union(*groups)) == sum(map(len, groups)), "no group is in two splits"
+        names = {fold.samples[r].name for r in fold.rows("test")}
         assert not names & tested
-        assert not len(fold.rows("test"))
         measured += names
     assert sorted(measured) == sorted({s.name for s in prepared.samples} - tested)
 
@@ -404,11 +405,36 @@ def test_the_spread_of_several_runs_is_the_sample_deviation_of_each_measure(tiny
         changed = replace(evaluation, auc=replace(evaluation.auc, value=area))
         evaluations = {**verification.evaluations, "val/int8": changed}
         runs.append((name, replace(verification, evaluations=evaluations)))
-    repeats = summary("seeds", runs)
+    repeats = summary("seeds", runs, of="key", split="val")
     assert repeats.spread["AUC"] == Spread(
         mean=pytest.approx(0.94), deviation=pytest.approx(0.04), lowest=0.90, highest=0.98
     )
     table = render(repeats)
     assert "seed 2" in table
     assert "0.0400" in table
-    assert summary("folds", runs).pooled_auc is not None
+    assert summary("folds", runs, of="key", split="val").pooled_auc is not None
+
+
+def test_a_network_that_ranks_findings_below_the_rest_misses_a_gate_instead_of_being_turned_round() -> None:
+    truth = np.repeat([0, 1], 40)
+    scores = np.where(truth == 1, 0.2, 0.8) + np.linspace(0, 0.1, 80)
+    outputs = Outputs(
+        outputs=np.stack([1 - scores, scores], axis=1),
+        targets=truth,
+        groups=tuple(f"patient {i}" for i in range(80)),
+        positive=(1,),
+    )
+    decision, gates = _calibratable(DecisionRecipe(calibration="platt"), outputs)
+    assert decision.calibration == "none"
+    (gate,) = gates
+    assert not gate.passed
+    assert "slope" in gate.note
+    rising = replace(outputs, outputs=outputs.outputs[:, ::-1])
+    assert _calibratable(DecisionRecipe(calibration="platt"), rising) == (DecisionRecipe(calibration="platt"), ())
+
+
+def test_statistics_of_a_network_from_scratch_follow_within_tens_of_steps() -> None:
+    model = find_backbone("mobilenetv3-small").build(96, 1.0, "none")
+    remember_less(model)
+    found = {x.momentum for x in model.layers if isinstance(x, keras().layers.BatchNormalization)}
+    assert found == {SCRATCH_MOMENTUM}

@@ -93,9 +93,11 @@ def read_certificate(path: Path) -> dict[str, Any]:
     """A certificate whose seal holds. Raises DataError where it is not one, or was changed after it was sealed."""
     try:
         found = json.loads(read_ordinary(path))
+        seal = seal_of(found) if isinstance(found, dict) else None
     except FileNotFoundError:
         raise DataError(f"there is no certificate at {path}", remedy="check the path") from None
     except (OSError, ValueError, RecursionError):
+        # Among them what JSON can hold and a seal cannot: NaN, half a character.
         found = None
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise DataError(
@@ -106,7 +108,7 @@ def read_certificate(path: Path) -> dict[str, Any]:
             f"the certificate's schema is {found.get('schema')!r}; this version reads schema {SCHEMA}",
             remedy="install the version of edge-screen that made it",
         )
-    if found.get("seal") != seal_of(found):
+    if found.get("seal") != seal:
         raise DataError(
             f"the seal of {path} is broken: it was changed after it was made", remedy="ask for the original"
         )

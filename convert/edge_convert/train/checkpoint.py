@@ -47,6 +47,7 @@ class Checkpoint:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.is_damaged = False
         self._due = time.monotonic() + SHORTEST_S
 
     def is_due(self) -> bool:
@@ -71,14 +72,17 @@ class Checkpoint:
         self._due = now + max(SHORTEST_S, (now - start) / SHARE_OF_TIME)
 
     def load(self) -> Standing | None:
-        """The latest standing; None where there is none, or where the disk lost part of it."""
+        """The latest standing; None where there is none, or where the disk lost part of it: `is_damaged` then."""
         try:
             with np.load(self.path) as file:
                 facts = json.loads(file["facts"].tobytes())
                 groups: dict[str, Arrays] = {"weights": [], "optimizer": [], "kept": []}
                 for key in sorted(set(file.files) - {"facts"}):
                     groups[key.split("-")[0]].append(file[key])
+        except FileNotFoundError:
+            return None
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            self.is_damaged = True
             return None
         has_kept = facts.pop("has_kept")
         return Standing(

@@ -99,7 +99,7 @@ def _multi_worker() -> Devices:
     if "TF_CONFIG" not in os.environ:
         raise EdgeError(
             "train.strategy is 'multi-worker', and TF_CONFIG does not name the workers",
-            remedy="set TF_CONFIG on each machine, see docs/recipes.md, or use train.strategy = 'none'",
+            remedy="set TF_CONFIG on each machine, see docs/training.md, or use train.strategy = 'none'",
         )
     tf = tensorflow()
     try:

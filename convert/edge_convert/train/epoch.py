@@ -17,8 +17,9 @@ from edge_runtime.metrics import Ranking
 class Epoch:
     """One pass over the training pictures. Validation measures are of the float network after it.
 
-    loss: mean over the training pictures, None where nothing was descended. validation_loss: mean cross-entropy, every
-    class weighed as in training. validation_kept: the measure that `train.keep_best_by` names; more is better.
+    loss: mean over the steps of what was minimised, None where nothing was descended. validation_loss: mean
+    cross-entropy, every class weighed as in training. validation_kept: the measure that `train.keep_best_by` names;
+    more is better.
     """
 
     phase: str

@@ -18,7 +18,7 @@ from edge_convert.train.epoch import Epoch, measured
 REGULARISATION = (0.001, 0.01, 0.1)
 
 
-def fit_last_layer(model: Any, recipe: Recipe, prepared: Prepared) -> Steps[Epoch]:
+def fit_last_layer(model: Any, recipe: Recipe, prepared: Prepared, phase: str = "last layer") -> Steps[Epoch]:
     """Fill the dense layer by logistic regression on frozen features, each computed once.
 
     The strength of the regularisation is the one that does best on validation.
@@ -44,7 +44,7 @@ def fit_last_layer(model: Any, recipe: Recipe, prepared: Prepared) -> Steps[Epoc
         probe = LogisticRegression(C=strength, class_weight=weights, max_iter=200)
         probe.fit(scaler.transform(features), truth)
         kernel, bias = _as_dense(probe, scaler, len(recipe.classes))
-        epoch = measured("last layer", 0, None, recipe, prepared, checked @ kernel + bias)
+        epoch = measured(phase, 0, None, recipe, prepared, checked @ kernel + bias)
         if best is None or epoch.validation_kept > best[0].validation_kept:
             best = (epoch, [kernel, bias])
     assert best is not None

@@ -5,8 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from edge.errors import EdgeError
+from edge.files import write_atomically
 from edge_convert.keras import tensorflow
 from edge_convert.train.epoch import Epoch
+
+
+def require_writable(folder: Path) -> None:
+    """Make the folder. Raises EdgeError where it cannot be written into."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / ".write-test", b"")
+        (folder / ".write-test").unlink()
+    except OSError as error:
+        raise EdgeError(
+            f"TensorBoard's logs cannot be written to {folder} ({error.strerror})", remedy="name another folder"
+        ) from None
 
 
 class Logs:
@@ -19,7 +33,7 @@ class Logs:
     def write(self, epoch: Epoch, *, learning_rate: float) -> None:
         """Add one epoch's measures."""
         self._scalars(
-            epoch.phase.replace(" ", "-"),
+            epoch.phase.replace(": ", "-").replace(" ", "-"),
             epoch.epoch,
             {
                 "loss": epoch.loss,

@@ -105,6 +105,8 @@ class Trainer:
             )
         step = self._make_step(optimizer)
         self._resume(optimizer)
+        if self.keeping.checkpoint is not None and self.keeping.checkpoint.is_damaged:
+            yield Progress(done=0, total=batches * epochs, note="the checkpoint is damaged: training starts again")
         at = self._at
         while at.epoch <= epochs and at.stale < self.recipe.train.patience:
             for arrays in self._batches(train, at.epoch, at.step):
@@ -116,9 +118,9 @@ class Trainer:
                 self._save(optimizer)
             if callback is not None:
                 callback.on_epoch_end(at.epoch)
-            better = self._validate(optimizer, may_keep=at.epoch >= count_from)
+            improved = self._validate(optimizer, may_keep=at.epoch >= count_from)
             yield Progress(done=at.epoch * batches, total=batches * epochs, note=str(self._history[-1]))
-            stale = 0 if better or at.epoch < count_from else at.stale + 1
+            stale = 0 if improved or at.epoch < count_from else at.stale + 1
             at = self._at = _Progressing(epoch=at.epoch + 1, stale=stale)
             self._save(optimizer, epoch_is_over=True)
         if self._kept is not None:
@@ -194,7 +196,10 @@ class Trainer:
         return distilled
 
     def _validate(self, optimizer: Any, *, may_keep: bool) -> bool:
-        """Measure the weights, or their average, and keep them where they are the best. Returns whether they were."""
+        """Measure the weights, or their average, and keep them where they are the best.
+
+        Returns whether the kept measure improved: an equal one keeps the better fitted weights, and tires patience.
+        """
         own = self.model.get_weights() if self._averaging else None
         if own is not None:
             plain_optimizer(optimizer).finalize_variable_values(self.model.trainable_variables)
@@ -205,12 +210,12 @@ class Trainer:
         self._history.append(epoch)
         if self.keeping.logs is not None:
             self.keeping.logs.write(epoch, learning_rate=float(plain_optimizer(optimizer).learning_rate))
-        better = may_keep and (self._best is None or epoch.better_than(self._best))
-        if better:
+        improved = self._best is None or epoch.validation_kept > self._best.validation_kept
+        if may_keep and (self._best is None or epoch.better_than(self._best)):
             self._best, self._kept = epoch, self.model.get_weights()
         if own is not None:
             self.model.set_weights(own)
-        return better
+        return improved and may_keep
 
     def _save(self, optimizer: Any, *, epoch_is_over: bool = False) -> None:
         checkpoint, at = self.keeping.checkpoint, self._at
