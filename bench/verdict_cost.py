@@ -35,19 +35,28 @@ side = interpreter.get_input_details()[0]["shape"][1]
 print(runner(picture=cv2.resize(picture, (side, side))[np.newaxis])["probabilities"])
 """
 EDGE = "from edge.cli import main; main()"
+LIBRARY = """
+import sys
+from pathlib import Path
+from edge_runtime.pipeline import Screener
+print(Screener.open(Path(sys.argv[1]), threads=1).screen_file(Path(sys.argv[2])).verdict.decision)
+"""
 MARK = 0x51454D55
 
 
 def cold_starts(bundle: Path, picture: Path, model: Path, starts: int) -> dict[str, list[tuple[float, float]]]:
-    """CPU seconds and peak megabytes (10^6 bytes) of whole processes, `edge` and by `hand`, in turns."""
+    """CPU seconds and peak megabytes (10^6 bytes) of whole processes: `edge`, its library, by `hand`; in turns."""
     words = {
         "edge": [sys.executable, "-c", EDGE, "screen", str(bundle), str(picture), "--threads", "1"],
+        "library": [sys.executable, "-c", LIBRARY, str(bundle), str(picture)],
         "hand": [sys.executable, "-c", HAND, str(model), str(picture)],
     }
+    # An installed package is compiled; where this is set, every start compiles its sources anew.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in words}
     for number in range(starts + 2):
         for name in sorted(words, reverse=bool(number % 2)):
-            child = subprocess.Popen(words[name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            child = subprocess.Popen(words[name], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             _, status, usage = os.wait4(child.pid, 0)
             assert status == 0, name
             if number >= 2:  # the first two read the disk
@@ -120,12 +129,16 @@ def report_cold_start(bundle: Path, picture: Path, starts: int) -> None:
     """Print the cold start's ratios."""
     with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(bundle) as archive:
         found = cold_starts(bundle, picture, Path(archive.extract("model.int8.tflite", folder)), starts)
-    (edge_s, edge_mb), (hand_s, hand_mb) = (
-        [statistics.median(values) for values in zip(*found[name], strict=True)] for name in ("edge", "hand")
+    medians = {name: [statistics.median(values) for values in zip(*found[name], strict=True)] for name in found}
+    hand_s, hand_mb = medians["hand"]
+    print(
+        f"cold start, medians of {starts} processes each in turns, against {hand_s:.3f} s CPU, {hand_mb:.0f} MB by hand"
     )
-    print(f"cold start, {starts} processes each in turns: edge {edge_s:.3f} s CPU, {edge_mb:.0f} MB")
-    print(f"  by hand {hand_s:.3f} s CPU, {hand_mb:.0f} MB")
-    print(f"  ratio {edge_s / hand_s:.3f} CPU, {edge_mb / hand_mb:.3f} memory")
+    for name in ("edge", "library"):
+        cpu_s, peak_mb = medians[name]
+        print(
+            f"  {name} {cpu_s:.3f} s, {peak_mb:.0f} MB; ratio {cpu_s / hand_s:.3f} CPU, {peak_mb / hand_mb:.3f} memory"
+        )
 
 
 def main() -> None:

@@ -43,9 +43,9 @@ class Spread:
 class Cost:
     """What one of the bundle's models costs with one delegate.
 
-    requested, delegate, why: what was asked for, what ran the last round, and the reason. steps: by name, of STEPS. A
-    delegate's include what it takes to hold it against the CPU. peak_mb: largest resident memory (10^6 bytes) of a process that only screens the same
-    pictures, from its start; None where the machine does not tell.
+    requested, delegate, why: what was asked for, what ran the last round, and the reason. steps: by name, of STEPS; a
+    delegate's hold what it takes to hold it against the CPU. peak_mb: largest resident memory (10^6 bytes) of a process
+    that only screens the same pictures, from its start; None where the machine does not tell.
     """
 
     model: str
@@ -93,8 +93,9 @@ def bench(
 ) -> Iterator[int | Bench]:
     """Measure a bundle. Yields the rounds done, then the measurement.
 
-    pictures: bytes of picture files, taken in turn; the bundle's golden ones where there are none given.
-    delegates: each as `--delegate` takes it. compare: run the bare engines that are installed beside it. Raises BundleError, InterpreterError and PictureError.
+    pictures: bytes of picture files, taken in turn; the bundle's golden ones where there are none given. delegates:
+    each as `--delegate` takes it. compare: run the bare engines that are installed beside it. Raises BundleError,
+    InterpreterError, DelegateError and PictureError.
     """
     bundle = read_bundle(path)
     taken = list(pictures) or [bundle.parts[golden.picture] for golden in bundle.manifest.golden]

@@ -17,10 +17,25 @@ FILE = click.Path(path_type=Path)
 @click.argument("pictures", type=FILE, nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="The measurement as one JSON object.")
 @click.option("--compare", is_flag=True, help="Also the bare interpreter, onnxruntime and OpenVINO, where installed.")
+@click.option(
+    "--delegate",
+    "delegates",
+    multiple=True,
+    default=["cpu"],
+    show_default=True,
+    metavar="auto|cpu|gpu|PATH[,KEY=VALUE...]",
+    help="What runs the network; several are run in turns.",
+)
 @click.option("--rounds", type=click.IntRange(2, 100_000), default=100, show_default=True, help="After the warm-up.")
 @click.option("--threads", type=click.IntRange(1, 64), help="Processor threads. Default: up to 4.")
 def bench(
-    bundle: Path, pictures: tuple[Path, ...], as_json: bool, compare: bool, rounds: int, threads: int | None
+    bundle: Path,
+    pictures: tuple[Path, ...],
+    as_json: bool,
+    compare: bool,
+    delegates: tuple[str, ...],
+    rounds: int,
+    threads: int | None,
 ) -> int:
     """Time BUNDLE on this machine, with PICTURES (files or folders) or its golden ones.
 
@@ -38,7 +53,7 @@ def bench(
     if pictures and not found:
         raise PictureError("there is no picture in what was named", remedy="name JPEG, PNG, BMP or TIFF files")
     with progress_bar() as bar:
-        for result in measure(bundle, found, rounds=rounds, threads=threads, compare=compare):
+        for result in measure(bundle, found, rounds=rounds, threads=threads, delegates=delegates, compare=compare):
             if isinstance(result, Bench):
                 break
             bar.show("timing", result, WARM_UP + rounds)

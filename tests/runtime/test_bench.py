@@ -65,6 +65,20 @@ def test_the_table_has_the_same_pictures_as_were_named(tiny_build: TinyBuild) ->
     assert "int8 on cpu (ai-edge-litert), peak memory" in done.stdout
 
 
+def test_a_delegate_that_is_not_admitted_is_timed_as_the_cpu_and_the_reason_is_given(
+    tiny_build: TinyBuild, tmp_path: Path
+) -> None:
+    nothing = tmp_path / "nothing.so"
+    nothing.write_bytes(b"not a library")
+    words = ["--delegate", "cpu", "--delegate", str(nothing), "--rounds", "2", "--json"]
+    done = edge("bench", tiny_build.bundle, *words)
+    assert done.returncode == 0, done.stderr
+    costs = [cost for cost in json.loads(done.stdout)["costs"] if cost["model"] == "int8"]
+    assert [cost["delegate"] for cost in costs] == ["cpu", "cpu"]
+    assert [cost["requested"] for cost in costs] == ["cpu", str(nothing)]
+    assert "nothing.so" in costs[1]["why"]
+
+
 def test_a_picture_that_cannot_be_read_is_a_sentence(tiny_build: TinyBuild, tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     done = edge("bench", tiny_build.bundle, tmp_path, "--rounds", "2")
