@@ -73,7 +73,8 @@ class Preprocessing:
     """The parameters of the program, stored in the bundle.
 
     side_px: side of the square input. fit: `crop` keeps the centre square, `letterbox` keeps the whole
-    picture and pads with black, `squash` changes its proportions. wide_range: how 16-bit pixels become 8-bit ones: `full` maps 0..65535,
+    picture and pads with black, `squash` changes its proportions. wide_range: how 16-bit pixels become 8-bit ones:
+    `full` maps 0..65535,
     `stretch` maps the picture's own minimum..maximum (12-bit plates stored in 16-bit files). colour: `rgb` gives three
     channels, `grey` one, the luma; a grey picture keeps its values.
     """
