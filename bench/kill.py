@@ -7,6 +7,7 @@ Prints each kill, and whether the two weight files are the same bytes. Exit stat
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import random
 import shutil
@@ -16,6 +17,7 @@ import time
 from pathlib import Path
 
 EDGE = [sys.executable, "-c", "from edge.cli import main; main()"]
+SILENT = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 TRAINED = ("finetune", "prune")
 
 
@@ -24,13 +26,24 @@ def weights_digest(run: Path) -> dict[str, str]:
     return {stage: hashlib.sha256((run / stage / "weights.npz").read_bytes()).hexdigest() for stage in TRAINED}
 
 
-def build(words: list[str], out: Path, kill_after: float | None = None) -> bool:
-    """Run the build, and kill it after so many seconds of training. Returns whether it came to its end."""
-    process = subprocess.Popen([*EDGE, "convert", *words, "--out", str(out)], stderr=subprocess.DEVNULL)
+def has_trained(out: Path, since: float) -> bool:
+    """Whether a checkpoint was written since then: training is under way."""
+    with contextlib.suppress(FileNotFoundError):
+        return any(path.stat().st_mtime > since for path in out.glob(".*.partial/training.npz"))
+    return False
+
+
+def build(words: list[str], out: Path, kill_after: float | None = None, *, in_training: bool = True) -> bool:
+    """Run the build, and kill it after so many seconds; in_training: counted from its first checkpoint on.
+
+    Returns whether it came to its end.
+    """
+    start = time.time()
+    process = subprocess.Popen([*EDGE, "convert", *words, "--out", str(out)], **SILENT)
     if kill_after is None:
         return process.wait() == 0
-    while process.poll() is None and not any((out / f".{stage}.partial").exists() for stage in TRAINED):
-        time.sleep(0.05)
+    while process.poll() is None and in_training and not has_trained(out, start):
+        time.sleep(0.02)
     try:
         return process.wait(kill_after) == 0
     except subprocess.TimeoutExpired:
@@ -62,13 +75,15 @@ def main() -> int:
     draw = random.Random(options.seed)
     kills = 0
     while kills < options.kills:
-        # From the moment that a stage begins: starting TensorFlow and the first steps are killed as well.
-        after = draw.uniform(0, 1.5 * whole / options.kills)
-        if build(words, options.out / "killed", after):
+        # Mostly while it trains; one in five at any moment, also while it starts, reads and writes.
+        in_training = draw.random() < 0.8
+        after = draw.uniform(0, whole / options.kills if in_training else whole / 2)
+        if build(words, options.out / "killed", after, in_training=in_training):
             break
         kills += 1
         standing = [p.parent.name for p in options.out.glob("killed/.*.partial/training.npz")]
-        print(f"kill {kills} after {after:.1f} s of training; a checkpoint is in {standing or 'no stage yet'}")
+        when = "training" if in_training else "running"
+        print(f"kill {kills} after {after:.1f} s of {when}; a checkpoint is in {standing or 'no stage'}", flush=True)
     if not build(words, options.out / "killed"):
         print("the killed build does not end")
         return 1

@@ -71,7 +71,7 @@ def convert(
     if logs is not None:
         require_writable(logs)
     with RunFolder.opened(out) as folder:
-        yield StageEvent(stage="data")
+        yield StageEvent(stage="reading")
         source = Source(dataset=dataset, identity=dataset.identity(), leaks=leaks, seed=recipe.seed)
         builder = Builder(recipe, folder, source, start=start, logs=logs)
         yield from train_and_verify(builder)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_convert.backbones.colour import MARK, colour_padding
+from edge_convert.dropout import seeded_dropout
 from edge_convert.keras import keras
 
 
@@ -23,7 +24,8 @@ def on_grey(model: Any) -> Any:
     config = model.get_config()
     entry = config["layers"][0]["config"]
     entry["batch_input_shape"] = (*entry["batch_input_shape"][:-1], 1)
-    copy = model.__class__.from_config(config, custom_objects={"ColourPadding2D": colour_padding()})
+    own = {"ColourPadding2D": colour_padding(), "SeededDropout": seeded_dropout()}
+    copy = model.__class__.from_config(config, custom_objects=own)
     stem = next(layer for layer in model.layers if isinstance(layer, keras().layers.Conv2D))
     borders = [layer.colour for layer in model.layers if isinstance(layer, colour_padding())]
     for layer in model.layers:
