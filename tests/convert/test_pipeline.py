@@ -197,7 +197,8 @@ def test_a_killed_build_goes_on_from_its_last_finished_stage_to_the_same_weights
     assert "finetune: last layer" in done.stderr
     with np.load(copied.run / "finetune/weights.npz") as arrays:
         assert all(np.array_equal(before[name], arrays[name]) for name in before)
-    assert "prune: unchanged, reused" in done.stderr
+    # What was made of the lost stage is made again: nothing vouches that this one is the very same.
+    assert "prune: unchanged" not in done.stderr
 
 
 def test_two_builds_do_not_write_to_one_folder(tmp_path: Path) -> None:
