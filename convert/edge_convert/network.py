@@ -100,8 +100,12 @@ def freeze(model: Any, first_trainable: str) -> None:
 
 def scaled(pictures: NDArray[np.uint8], backbone: Backbone) -> NDArray[np.float32]:
     """Pixels as the network was trained to see them: (pixel - zero point) * scale, float32."""
-    shifted = pictures.astype(np.float32) - np.float32(backbone.input_zero_point)
-    return np.asarray(shifted * np.float32(backbone.input_scale), np.float32)
+    return np.asarray(rescaled(pictures.astype(np.float32), backbone), np.float32)
+
+
+def rescaled(pixels: Any, backbone: Backbone) -> Any:
+    """The same of pixels that are float32 already: an array or, inside a training step, a tensor."""
+    return (pixels - np.float32(backbone.input_zero_point)) * np.float32(backbone.input_scale)
 
 
 def run_batches(

@@ -13,10 +13,10 @@ from edge.errors import GateError
 from edge.profile import Profile, parse_profile
 from edge_convert.calibrate import Outputs, fit_calibration
 from edge_convert.recipe import DecisionRecipe
-from edge_runtime.bounds import ERROR, RESAMPLES
+from edge_runtime.bounds import ERROR
 from edge_runtime.calibration import calibrate, logit, sigmoid
 from edge_runtime.judgement import UNITS, Cases, Judged, judge, standing
-from edge_runtime.metrics import expected_calibration_error, fit_threshold, groups_holding, half_way_down
+from edge_runtime.metrics import RESAMPLES, expected_calibration_error, fit_threshold, groups_holding, half_way_down
 
 ROUNDS = 200
 FOLDS = 10

@@ -22,7 +22,7 @@ from edge_convert.progress import translate
 from edge_convert.recipe import Recipe
 from edge_convert.run_folder import RunFolder
 from edge_convert.verify import Verification
-from edge_runtime.calibration import positive_score
+from edge_runtime.evaluate import output_scores, positive_scores
 from edge_runtime.metrics import Interval, fit_threshold, ranking_intervals
 
 Run = Callable[[Builder], Events]
@@ -139,9 +139,8 @@ def summary(kind: str, runs: Sequence[tuple[str, Verification]], *, of: str, spl
 def _outputs(verification: Verification, split: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """The int8 network's own score of each picture, before calibration, and whether it has the finding."""
     evaluation, found = verification.evaluations[f"{split}/int8"], verification.predictions[f"{split}/int8"]
-    positive = [evaluation.labels.index(label) for label in evaluation.positive]
-    scores = positive_score(np.array([p.outputs for p in found]), positive)
-    return scores, np.array([p.label in evaluation.positive for p in found])
+    _, truth = positive_scores(found, evaluation.positive)
+    return output_scores(found, evaluation.labels, evaluation.positive), truth
 
 
 def _outcome(name: str, verification: Verification, split: str) -> Outcome:

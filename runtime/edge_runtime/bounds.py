@@ -11,13 +11,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.metrics import FEWEST_GROUPS, student
+from edge_runtime.metrics import FEWEST_GROUPS, RESAMPLES, student
 
 ERROR = 0.05
 """A lower bound lies above the truth in one of twenty such measurements."""
 
 Z_ONE_SIDED = 1.6448536269514722
-RESAMPLES = 1000
 
 
 class Sampling:

@@ -127,6 +127,13 @@ def positive_scores(
     )
 
 
+def output_scores(
+    predictions: Sequence[Prediction], labels: tuple[str, ...], positive: tuple[str, ...]
+) -> NDArray[np.float64]:
+    """The network's own outputs of the positive labels together, before calibration, (pictures,)."""
+    return positive_score(np.array([p.outputs for p in predictions]), [labels.index(label) for label in positive])
+
+
 def calibrated(
     predictions: Sequence[Prediction], calibration: Calibration, positive: list[int]
 ) -> tuple[Prediction, ...]:
@@ -163,7 +170,7 @@ def measure(
             remedy="evaluate on a set with both",
         )
     groups = [p.group for p in found]
-    outputs = positive_score(np.array([p.outputs for p in found]), [labels.index(label) for label in positive])
+    outputs = output_scores(found, labels, positive)
     auc, average_precision = ranking_intervals(outputs, truth, groups)
     shown: list[Level] = ["picture"]
     # Groups too, where they hold more than one picture on average.

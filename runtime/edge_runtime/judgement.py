@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from edge.decision import Level
 from edge.errors import DataError
 from edge.profile import Profile
-from edge_runtime.bounds import RESAMPLES, Sampling, clopper_pearson_lower, pictures_needed
-from edge_runtime.metrics import Interval, wilson
+from edge_runtime.bounds import Sampling, clopper_pearson_lower, pictures_needed
+from edge_runtime.metrics import RESAMPLES, Interval, wilson
 
 UNITS: dict[Level, str] = {"picture": "pictures", "group": "groups"}
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.calibration import positive_score
-from edge_runtime.evaluate import Prediction, positive_scores
+from edge_runtime.evaluate import Prediction, output_scores, positive_scores
 from edge_runtime.metrics import (
     FEWEST_GROUPS,
     Interval,
@@ -101,9 +100,7 @@ def scored(predictions: tuple[Prediction, ...], positive: tuple[str, ...]) -> Sc
 
 def scored_outputs(predictions: tuple[Prediction, ...], positive: tuple[str, ...], labels: tuple[str, ...]) -> Scored:
     """The same by the network's own outputs, before calibration. labels: in the order of the outputs."""
-    columns = [labels.index(label) for label in positive]
-    scores = positive_score(np.array([p.outputs for p in predictions]), columns)
-    return replace(scored(predictions, positive), scores=scores)
+    return replace(scored(predictions, positive), scores=output_scores(predictions, labels, positive))
 
 
 def roc(data: Scored) -> Curve:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edge.errors import EdgeError
 from edge_convert.backbones import find_backbone
 from edge_convert.keras import keras, tensorflow
-from edge_convert.network import run_batches
+from edge_convert.network import rescaled, run_batches
 from edge_convert.prepare import Prepared
 from edge_convert.progress import Progress, Steps
 from edge_convert.recipe import Recipe
@@ -180,7 +180,9 @@ class Trainer:
         against_labels = picture_loss(self.recipe.train)
 
         def plain(pictures: Any, wanted: Any) -> Any:
-            return against_labels(wanted, self.model(_scaled(tf, pictures, self.backbone), training=True))
+            return against_labels(
+                wanted, self.model(rescaled(tf.cast(pictures, tf.float32), self.backbone), training=True)
+            )
 
         if self.teacher is None:
             return plain
@@ -188,9 +190,9 @@ class Trainer:
         against_teacher, share = distillation_loss(self.recipe.distill), self.recipe.distill.share
 
         def distilled(pictures: Any, wanted: Any) -> Any:
-            logits = self.model(_scaled(tf, pictures, self.backbone), training=True)
+            logits = self.model(rescaled(tf.cast(pictures, tf.float32), self.backbone), training=True)
             # The teacher sees the very same changed picture (Beyer et al. 2022).
-            taught = tf.stop_gradient(teacher(_scaled(tf, pictures, its_backbone), training=False))
+            taught = tf.stop_gradient(teacher(rescaled(tf.cast(pictures, tf.float32), its_backbone), training=False))
             return (1 - share) * against_labels(wanted, logits) + share * against_teacher(taught, logits)
 
         return distilled
@@ -258,8 +260,3 @@ class Trainer:
         self._at = _Progressing(
             epoch=standing.epoch, step=standing.step, stale=standing.stale, losses=list(standing.losses)
         )
-
-
-def _scaled(tf: Any, pictures: Any, backbone: Any) -> Any:
-    """Pixels as the network was trained to see them; see `network.scaled`."""
-    return (tf.cast(pictures, tf.float32) - float(backbone.input_zero_point)) * np.float32(backbone.input_scale)

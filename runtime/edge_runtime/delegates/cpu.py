@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from edge_runtime.delegates import Job
 from edge_runtime.interpreter import Network
-from edge_runtime.interpreters import find
+from edge_runtime.interpreters import Package, find
 
 
 def refusal(_: Job) -> str | None:
@@ -26,6 +27,11 @@ def proof(_: Job, __: Sequence[str]) -> str:
 
 def open_network(job: Job) -> Network:
     """The network on the CPU."""
+    return network_on(job, find(job.interpreter))
+
+
+def network_on(job: Job, package: Package, *delegates: Any) -> Network:
+    """The job's network on a package's interpreter. delegates: loaded by that package; none means the CPU."""
     return Network(
         job.entry,
         job.model,
@@ -33,5 +39,6 @@ def open_network(job: Job) -> Network:
         classes=job.classes,
         channels=job.channels,
         threads=job.threads,
-        package=find(job.interpreter),
+        package=package,
+        delegates=delegates,
     )

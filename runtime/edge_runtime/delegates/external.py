@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge_runtime.delegates import DelegateFailure, Job
+from edge_runtime.delegates.cpu import network_on
 from edge_runtime.interpreter import Network
 from edge_runtime.interpreters import find
 from edge_runtime.machine import graphics_driver
@@ -39,13 +40,4 @@ def open_network(job: Job) -> Network:
         raise DelegateFailure("its library is no TFLite delegate: it lacks tflite_plugin_create_delegate") from None
     except ValueError as error:
         raise DelegateFailure(f"it refuses to start ({str(error).strip() or 'without a reason'})") from None
-    return Network(
-        job.entry,
-        job.model,
-        side_px=job.side_px,
-        classes=job.classes,
-        channels=job.channels,
-        threads=job.threads,
-        package=package,
-        delegates=[delegate],
-    )
+    return network_on(job, package, delegate)
