@@ -23,7 +23,7 @@ from edge.fields import FieldError, build, plain
 from edge.files import read_ordinary, write_atomically
 from edge.preprocess import Preprocessing
 
-SCHEMA = 2
+SCHEMA = 3
 MANIFEST = "manifest.json"
 CARD = "card.md"
 MAX_MANIFEST_BYTES = 4 << 20

@@ -40,15 +40,18 @@ class Screening:
     """One picture's verdict and what it stands on.
 
     outputs: (classes,) the network's own probabilities, before calibration.
-    picture: (height, width, 3) uint8 RGB, upright. heat: (rows, columns) evidence in logits, None where the model
-    gives no map or none was asked for.
+    picture: (height, width, 3) uint8 RGB, upright. tensor: (side, side, channels) uint8, what the network saw of it.
+    heat: (rows, columns) evidence in logits, None where the model gives no map or none was asked for.
+    embedding: (channels,) the pooled features, None where the model gives none.
     """
 
     verdict: Verdict
     outputs: NDArray[np.float32] = field(repr=False)
     picture: NDArray[np.uint8] = field(repr=False)
+    tensor: NDArray[np.uint8] = field(repr=False)
     placement: Placement
     heat: NDArray[np.float32] | None = field(repr=False)
+    embedding: NDArray[np.float32] | None = field(repr=False)
 
 
 class Screener:
@@ -139,15 +142,21 @@ class Screener:
 
     def screen(self, data: bytes, *, name: str, explain: bool = False) -> Screening:
         """Screen the bytes of a picture file. Raises PictureError. explain: whether the map is read out."""
-        screening = self._screen(data, name, explain, time.perf_counter())
-        if self._trusted():
-            return screening
-        return self._screen(data, name, explain, time.perf_counter())
+        return self._checked(lambda: self._screen(data, name, explain, time.perf_counter()))
+
+    def screen_frame(self, frame: NDArray[np.uint8], *, name: str, explain: bool = False) -> Screening:
+        """Screen a picture that is decoded already: (height, width, 3) uint8 RGB, upright, as a camera gives it."""
+        return self._checked(lambda: self._judge(frame, name, explain, [time.perf_counter()] * 2))
 
     def close(self) -> None:
         """End the delegate's process, where there is one."""
         if self._guard is not None:
             self._guard.close()
+
+    def _checked(self, screen: Callable[[], Screening]) -> Screening:
+        """What `screen` gives; where it came from a delegate that fails its check, what it gives on the CPU."""
+        screening = screen()
+        return screening if self._trusted() else screen()
 
     def _attempt(self, path: Path, explain: bool) -> Screening | PictureError:
         start = time.perf_counter()
@@ -197,14 +206,17 @@ class Screener:
         return decide(float(low), rule.threshold) != decide(float(high), rule.threshold)
 
     def _screen(self, data: bytes, name: str, explain: bool, start: float) -> Screening:
-        clock = [start]
+        picture = self.manifest.preprocessing.decode(data)
+        return self._judge(picture, name, explain, [start, time.perf_counter()])
+
+    def _judge(self, picture: NDArray[np.uint8], name: str, explain: bool, clock: list[float]) -> Screening:
+        """The steps after decoding. clock: seconds when the picture was asked for, and when it was decoded."""
         preprocessing = self.manifest.preprocessing
-        picture = preprocessing.decode(data)
-        clock.append(time.perf_counter())
         tensor = preprocessing.to_input(picture)
         clock.append(time.perf_counter())
         read, use = self._infer(tensor)
         outputs = read("probabilities")
+        embedding = read("embedding") if self.network.has("embedding") else None
         clock.append(time.perf_counter())
         heat = None
         if explain and self.network.has("class_activation"):
@@ -212,7 +224,15 @@ class Screener:
         clock.append(time.perf_counter())
         placement = preprocessing.place(picture.shape[1], picture.shape[0])
         verdict = self._record(name, outputs, placement, clock, use)
-        return Screening(verdict=verdict, outputs=outputs, picture=picture, placement=placement, heat=heat)
+        return Screening(
+            verdict=verdict,
+            outputs=outputs,
+            picture=picture,
+            tensor=tensor,
+            placement=placement,
+            heat=heat,
+            embedding=embedding,
+        )
 
     def overlay(self, screening: Screening) -> NDArray[np.uint8] | None:
         """The picture under its heat map, RGB; None where the model gives no map."""

@@ -439,7 +439,7 @@ def test_show_says_what_the_bundle_is(tiny_build: TinyBuild) -> None:
         assert words in done.stdout
     assert "must not be used on patients" in edge("show", tiny_build.bundle, "--card").stdout
     assert edge("show", tiny_build.bundle, "--self-test").stdout.count("ok  ") == 12
-    assert json.loads(edge("show", tiny_build.bundle, "--json").stdout)["schema"] == 2
+    assert json.loads(edge("show", tiny_build.bundle, "--json").stdout)["schema"] == 3
 
 
 @pytest.fixture(scope="module")
