@@ -18,6 +18,7 @@ from edge.errors import EdgeError
 # verb: (module:attribute, the line `edge --help` shows)
 VERBS = {
     "screen": ("edge_runtime.commands:screen", "Screen pictures with a bundle: one verdict a line."),
+    "watch": ("edge_runtime.watch_commands:watch", "Screen what a camera sees, the newest frame first."),
     "evaluate": ("edge_runtime.commands:evaluate", "Measure a bundle on labelled pictures."),
     "show": ("edge_runtime.commands:show", "Say what a bundle is, and test it on this machine."),
     "bench": ("edge_runtime.bench_commands:bench", "Time a bundle on this machine, step by step."),

@@ -39,5 +39,9 @@ class DelegateError(EdgeError):
     """A delegate that was asked for in a way that cannot be understood."""
 
 
+class CameraError(EdgeError):
+    """A camera that is not there, may not be opened, or gives nothing that can be screened."""
+
+
 class GateError(EdgeError):
     """A network that missed a gate of its recipe; the bundle is not made."""

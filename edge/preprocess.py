@@ -107,14 +107,17 @@ class Preprocessing:
     def decode(self, data: bytes) -> NDArray[np.uint8]:
         """An upright RGB picture from the bytes of a file, as `decode`, large enough for this input."""
         picture = decode(data, wide_range=self.wide_range)
-        height, width = picture.shape[:2]
+        self.require_size(picture.shape[1], picture.shape[0])
+        return picture
+
+    def require_size(self, width: int, height: int) -> None:
+        """Raises PictureError for a picture, of this size in pixels, that is too small for this input."""
         least = self.side_px // SMALLEST_SHARE
         if min(height, width) < least:
             raise PictureError(
                 f"this picture is {width} x {height} pixels; its shorter side must be at least {least}",
                 remedy="use the picture as the camera made it, not a thumbnail",
             )
-        return picture
 
     def place(self, width: int, height: int) -> Placement:
         """Where a picture of this size, in pixels, lies in the input."""

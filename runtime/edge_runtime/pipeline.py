@@ -145,7 +145,8 @@ class Screener:
         return self._checked(lambda: self._screen(data, name, explain, time.perf_counter()))
 
     def screen_frame(self, frame: NDArray[np.uint8], *, name: str, explain: bool = False) -> Screening:
-        """Screen a picture that is decoded already: (height, width, 3) uint8 RGB, upright, as a camera gives it."""
+        """Screen a picture that is decoded already: (height, width, 3) uint8 RGB, upright. Raises PictureError."""
+        self.manifest.preprocessing.require_size(frame.shape[1], frame.shape[0])
         return self._checked(lambda: self._judge(frame, name, explain, [time.perf_counter()] * 2))
 
     def close(self) -> None:

@@ -69,7 +69,7 @@ def overlay(
     shown = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_CUBIC), np.uint8)
     strength = np.clip(enlarge(canvas, *size), 0, 1)
     blended = _blend(shown, strength)
-    return _with_caption(_with_bar(blended, full_scale), caption)
+    return with_caption(_with_bar(blended, full_scale), caption)
 
 
 def shown_zoom(height: int, width: int) -> int:
@@ -99,7 +99,8 @@ def _with_bar(picture: NDArray[np.uint8], full_scale: float) -> NDArray[np.uint8
     return np.concatenate([picture, bar, margin], axis=1)
 
 
-def _with_caption(picture: NDArray[np.uint8], caption: str) -> NDArray[np.uint8]:
+def with_caption(picture: NDArray[np.uint8], caption: str) -> NDArray[np.uint8]:
+    """The picture, (rows, columns, 3) uint8 RGB, with a line of text on a white strip below it."""
     size = picture.shape[1] / 1100
     strip = np.full((int(60 * size) + 8, picture.shape[1], 3), 255, np.uint8)
     _write(strip, caption, (6, int(strip.shape[0] * 0.7)), size)

@@ -1,0 +1,160 @@
+"""What `edge watch` shows: lines on standard output, pictures in folders, a window."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING
+
+import click
+
+from edge.dataset import printable
+from edge.errors import EdgeError
+from edge.record import Failure
+from edge_runtime.camera.grabber import Back, Lost
+from edge_runtime.camera.keep import NOT_KEPT, Keeper
+from edge_runtime.camera.watch import Changes, Seen
+from edge_runtime.commands import _tell, _tell_delegate
+from edge_runtime.saliency import with_caption
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from edge_runtime.camera.window import Window
+    from edge_runtime.pipeline import Screener, Screening
+
+HEARTBEAT_S = 10.0
+"""There is a line at least so often, so that silence means that the loop is dead."""
+
+
+class Output:
+    """Where verdicts go: standard output, the folders, the window."""
+
+    def __init__(
+        self,
+        screener: Screener,
+        name: str,
+        *,
+        each: bool,
+        as_json: bool,
+        keeper: Keeper | None,
+        window: Window | None,
+    ) -> None:
+        """name: the camera's. each: a line for each verdict, not only for changes."""
+        self._screener, self._name = screener, name
+        self._changes = Changes(heartbeat_s=0 if each else HEARTBEAT_S)
+        self._as_json, self._keeper, self._window = as_json, keeper, window
+        self._delegate = screener.delegate
+        self._disk_told = False
+        self._lost: Lost | None = None
+        self._lost_line_s = 0.0
+        self.explains = window is not None or (keeper is not None and keeper.has("overlay"))
+
+    def show(self, item: Seen | Lost | Back) -> None:
+        """Print, keep and draw one thing that the loop gave, as far as it says something new."""
+        if isinstance(item, Seen):
+            self._show_seen(item)
+        elif isinstance(item, Lost):
+            self._show_lost(item)
+        else:
+            _tell(f"{self._name} is back after {item.after_s:.1f} s")
+
+    def _show_lost(self, lost: Lost) -> None:
+        now, new = time.monotonic(), lost is not self._lost
+        if new or now - self._lost_line_s >= HEARTBEAT_S:
+            self._print_error(self._name, lost.error)
+            self._lost_line_s = now
+        if new:
+            # The next verdict is news, even where it is the one from before.
+            self._changes.due("error", now)
+            _tell(f"{self._name} is tried again until it is back")
+            if self._window is not None:
+                self._window.darken()
+        self._lost = lost
+
+    def _show_seen(self, seen: Seen) -> None:
+        result = seen.result
+        due = self._changes.due(seen.decision, seen.at_s)
+        if isinstance(result, EdgeError):
+            if due:
+                self._print_error(f"{self._name}#{seen.frame.number}", result)
+            return
+        kept = self._keep(result, seen.decision) if due else {}
+        if due:
+            self._print_verdict(seen, result, kept)
+        if self._window is not None:
+            self._window.show(_shown(self._screener, result))
+        _tell_delegate(self._screener, self._delegate)
+        self._delegate = self._screener.delegate
+
+    def _keep(self, screening: Screening, decision: str) -> dict[str, str]:
+        """Write what is worth it; returns what was written where. A full disk is told once: the verdict stands."""
+        if self._keeper is None or decision in NOT_KEPT:
+            return {}
+        pictures = {"kept": screening.picture}
+        if self._keeper.has("overlay") and (shown := self._screener.overlay(screening)) is not None:
+            pictures["overlay"] = shown
+        try:
+            written = self._keeper.keep(pictures, decision)
+        except OSError as error:
+            if not self._disk_told:
+                _tell(f"frames are not kept: {error.strerror}; make room on the disk, and check the folder")
+            self._disk_told = True
+            return {}
+        self._disk_told = False
+        return {what: str(path) for what, path in written.items()}
+
+    def _print_verdict(self, seen: Seen, screening: Screening, kept: dict[str, str]) -> None:
+        verdict = screening.verdict
+        if self._as_json:
+            taken = datetime.now(timezone.utc) - timedelta(seconds=time.monotonic() - seen.frame.grabbed_s)
+            camera = {
+                "frame": seen.frame.number,
+                "taken": taken.isoformat(timespec="milliseconds"),
+                "age_ms": seen.age_ms,
+                "dropped": seen.dropped,
+            }
+            _print(json.dumps({**verdict.to_json(), "camera": camera, **kept}))
+            return
+        advice = getattr(verdict, "advice", None)
+        notes = (printable(verdict.picture), "SYNTHETIC" if verdict.synthetic else "", advice, *kept.values())
+        words = "  ".join(filter(None, notes))
+        _print(f"{seen.decision:<9} {verdict.probability:.3f}  {seen.age_ms:7.1f} ms  {_clock()}  {words}")
+
+    def _print_error(self, name: str, error: EdgeError) -> None:
+        if self._as_json:
+            _print(json.dumps(Failure(picture=name, error=error.message, remedy=error.remedy).to_json()))
+        else:
+            # What is said of the camera itself names it already.
+            prefix = "" if name == self._name else f"{printable(name)}: "
+            _print(f"{'error':<9} -----  {'':>10}  {_clock()}  {prefix}{printable(error.message)}; {error.remedy}")
+
+
+def _shown(screener: Screener, screening: Screening) -> NDArray[np.uint8]:
+    """The picture that the verdict is about, RGB, with its heat map where there is one, and the verdict below it."""
+    overlay = screener.overlay(screening)
+    if overlay is not None:
+        return overlay
+    verdict = screening.verdict
+    return with_caption(screening.picture, f"{verdict.decision}  p={verdict.probability:.3f}")
+
+
+def _clock() -> str:
+    return time.strftime("%H:%M:%S")
+
+
+def _print(line: str) -> None:
+    """A line on standard output. Raises EdgeError where nobody reads it any more."""
+    try:
+        click.echo(line)
+    except BrokenPipeError:
+        # Python writes once more when it ends, and would fail once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise EdgeError(
+            "nobody reads the verdicts any more: standard output was closed",
+            remedy="keep its reader running, or send it to a file",
+        ) from None
