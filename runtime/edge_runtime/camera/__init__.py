@@ -74,7 +74,7 @@ class Frame:
     """A picture from a camera.
 
     pixels: (height, width, 3) uint8 RGB, upright. number: from 1, on through reconnections. grabbed_s: on the monotonic
-    clock, when the library gave it; what lay in the camera's and the system's buffers before that is not seen.
+    clock, when it lay decoded in memory; how long it was on its way from the sensor is not known.
     """
 
     pixels: NDArray[np.uint8]

@@ -202,12 +202,8 @@ class Grabber:
 
     def _lose(self, reader: _Reader, error: CameraError) -> None:
         """Say once that there are no frames; for good where nobody wants to wait, or waiting cannot help."""
-        if self._wanted.kind == "file":
+        if self._wanted.kind == "file" or not (self._given or self._wait):
             self._fail(reader, error)
-            return
-        if not (self._given or self._wait):
-            remedy = f"{error.remedy}; --wait goes on trying"
-            self._fail(reader, CameraError(error.message, remedy=remedy))
             return
         with self._lock:
             if reader.left.is_set() or self._lost is not None:

@@ -114,7 +114,7 @@ def _open_device(wanted: Wanted) -> Capture:
     if linux and not path.exists():
         raise CameraError(
             f"{path} is not there; {devices()}",
-            remedy="plug the camera in, or name another with --camera",
+            remedy="plug the camera in (--wait waits for it), or name another with --camera",
         )
     if linux and not os.access(path, os.R_OK | os.W_OK):
         raise CameraError(
@@ -139,7 +139,7 @@ def _open_url(wanted: Wanted) -> Capture:
     if not source.is_open():
         raise CameraError(
             f"{wanted.shown} gives no video",
-            remedy="check the address and that the camera is on",
+            remedy="check the address, and that the camera is on (--wait waits for it)",
         )
     if source.says_it_holds:
         # A recording behind an address, not a camera.

@@ -25,7 +25,7 @@ SIZE_PX = (1280, 720)
 class PiCamera:
     """An open `picamera2.Picamera2`."""
 
-    interval_s = None
+    interval_s: float | None = None
     says_it_holds = 0
 
     def __init__(self, camera: Any) -> None:
@@ -59,7 +59,7 @@ def open_source(wanted: Wanted) -> PiCamera:
     if number >= len(found):
         raise CameraError(
             f"picamera2 finds {len(found)} cameras, and number {number} is wanted",
-            remedy="check the cable with rpicam-hello --list-cameras",
+            remedy="check the cable with rpicam-hello --list-cameras (--wait waits for it)",
         )
     try:
         camera = library.Picamera2(number)
