@@ -1,4 +1,4 @@
-"""What the map and the embedding cost: the exported int8 network against the same network with probabilities alone.
+"""What the maps and the embedding cost: the exported int8 network against the same network with probabilities alone.
 
 Usage: python bench/outputs_cost.py [--backbone mobilenetv2] [--side 224] [--rounds 300]
 Both files are run in turns in one process on one thread, with all outputs read; prints median and quartiles of the
@@ -16,6 +16,8 @@ import numpy as np
 from edge_convert import export, network
 from edge_convert.keras import tensorflow
 from edge_convert.recipe import NetworkRecipe, Recipe
+from edge_convert.saliency.cut import require_finer_layer
+from edge_convert.saliency.readout import Readout
 from edge_convert.train.finetune import set_seeds
 from edge_runtime.interpreter import find_interpreter
 
@@ -47,7 +49,18 @@ def bare(recipe: Recipe, model: Any, pictures: Any) -> bytes:
 
     side = recipe.network.side_px
     signature = [tf.TensorSpec((1, side, side, 3), tf.float32, name=export.INPUT)]
-    return export.convert_function(recipe, model, tf.function(screen, input_signature=signature), calibration=pictures)
+    functions = {export.SCREEN: tf.function(screen, input_signature=signature)}
+    return export.convert_functions(recipe, model, functions, calibration=pictures)
+
+
+def untrained_readout(model: Any) -> Readout:
+    """A reading of the finer layer as large as a fitted one."""
+    name = require_finer_layer(model)
+    shape = (model.get_layer(name).output.shape[-1], network.feature_maps(model).shape[-1])
+    random = np.random.default_rng(1)
+    return Readout(
+        layer=name, kernel=random.normal(0, 0.01, shape).astype(np.float32), bias=np.zeros(shape[1], np.float32)
+    )
 
 
 def main() -> None:
@@ -66,7 +79,8 @@ def main() -> None:
     set_seeds(1)
     model = network.build_classifier(recipe)
     pictures = np.random.default_rng(1).integers(0, 256, (16, options.side, options.side, 3)).astype(np.uint8)
-    full, plain = export.export_int8(recipe, model, pictures), bare(recipe, model, pictures)
+    full = export.export_int8(recipe, model, untrained_readout(model), pictures)
+    plain = bare(recipe, model, pictures)
     runners = {"full": interpreter(full), "bare": interpreter(plain)}
     times: dict[str, list[float]] = {name: [] for name in runners}
     for index in range(options.rounds + 20):

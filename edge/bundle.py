@@ -22,6 +22,7 @@ from edge.errors import BundleError, EdgeError
 from edge.fields import FieldError, build, plain
 from edge.files import read_ordinary, write_atomically
 from edge.preprocess import Preprocessing
+from edge.saliency import OnRequest, Saliency
 
 SCHEMA = 3
 MANIFEST = "manifest.json"
@@ -33,7 +34,7 @@ MAX_PARTS = 1000
 # What the standard library raises for a damaged, encrypted or oddly packed zip file.
 DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError)
 
-Role = Literal["probabilities", "class_activation", "embedding"]
+Role = Literal["probabilities", "class_activation", "fine_activation", "embedding"]
 Activation = Literal["none", "softmax", "sigmoid"]
 
 
@@ -43,6 +44,18 @@ class Part:
 
     bytes: int
     sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """A heat map that costs a run of its own: a second signature of the model, which is run only when it is asked for.
+
+    output: its tensor's name in the signature, (1, rows, columns): evidence for the finding, in logits.
+    """
+
+    method: OnRequest
+    signature: str
+    output: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +69,10 @@ class ModelFile:
     input_order: of the channels. input_layout: rows, columns, channels (`nhwc`) or channels first.
     outputs: for each role the tensor's name in the signature, or its own name where the file has no signature.
     probabilities: (1, classes), or one score where there are two classes: that of the second.
-    class_activation: (1, rows, columns, classes), one map a class. embedding: (1, channels).
+    class_activation: (1, rows, columns, classes), one map a class. fine_activation: the same, read at a layer of
+    about twice the resolution. embedding: (1, channels).
     output_activation: what is still to be applied to the scores to make probabilities of them.
+    signature: to screen with; it may be left out where the file has one or none. explanation: a map on request.
     """
 
     file: str
@@ -70,6 +85,8 @@ class ModelFile:
     input_order: Literal["rgb", "bgr"] = "rgb"
     input_layout: Literal["nhwc", "nchw"] = "nhwc"
     output_activation: Activation = "none"
+    signature: str = ""
+    explanation: Explanation | None = None
 
     def __post_init__(self) -> None:
         unknown = self.outputs.keys() - set(get_args(Role))
@@ -83,17 +100,6 @@ class ModelFile:
             raise FieldError("'input_mean' and 'input_std' must be of one length")
         if any(std <= 0 for std in self.input_std):
             raise FieldError("'input_std' must be above 0")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SaliencyScale:
-    """How a saliency map is coloured: `full_scale` is the evidence (in logits) shown as the hottest colour."""
-
-    full_scale: float
-
-    def __post_init__(self) -> None:
-        if self.full_scale <= 0:
-            raise FieldError("'saliency.full_scale' must be above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +129,7 @@ class Manifest:
     preprocessing: Preprocessing
     models: dict[str, ModelFile]
     decision: Decision
-    saliency: SaliencyScale | None
+    saliency: Saliency | None
     golden: tuple[Golden, ...]
     tolerances: dict[str, float]
     metrics: dict[str, Any]

@@ -26,6 +26,7 @@ from edge_convert.prune import LayerSparsity, prune
 from edge_convert.recipe import Recipe
 from edge_convert.report import ReportInputs, write_report
 from edge_convert.run_folder import RunFolder, key_of
+from edge_convert.saliency.readout import Readout, fit_readout
 from edge_convert.train.checkpoint import Checkpoint
 from edge_convert.train.devices import devices
 from edge_convert.train.epoch import Epoch
@@ -43,6 +44,7 @@ SPARSITY = "sparsity.json"
 CALIBRATION = "calibration.json"
 CHECKPOINT = "training.npz"
 DENSE = "dense.float32.tflite"
+READOUT = "readout.npz"
 REPORT = "report.html"
 
 
@@ -156,7 +158,8 @@ class Builder:
     def quantize(self) -> Events:
         """Export the float32 and the int8 file."""
         r = self.recipe
-        if not self._enter("quantize", plain(r.quantize), export.calibration_source(r), plain(export.description(r))):
+        made_from = [plain(r.quantize), plain(r.saliency), export.calibration_source(r), plain(export.description(r))]
+        if not self._enter("quantize", *made_from):
             yield StageEvent(stage="quantize", reused=True)
             return
         with self._writing("quantize") as stage:
@@ -170,7 +173,7 @@ class Builder:
             return
         with self._writing("verify") as stage:
             dense = (self.folder.stage("quantize") / DENSE).read_bytes()
-            steps = verify(r, self.prepared, self._models(), dense)
+            steps = verify(r, self.prepared, self._models(), dense, self._load("prune"), self._readout())
             save_verification(stage, (yield from _report_steps("verify", steps)))
 
     def pack(self) -> Generator[StageEvent, None, Path | None]:
@@ -267,12 +270,16 @@ class Builder:
     def _export(self, stage: Path) -> Steps[None]:
         r, total = self.recipe, 3
         pruned = self._load("prune")
-        files = {"float32": export.export_float(r, pruned)}
+        readout = None
+        if "fine_activation" in export.roles(r):
+            readout = yield from fit_readout(r, pruned, self.prepared)
+            readout.save(stage / READOUT)
+        files = {"float32": export.export_float(r, pruned, readout)}
         yield Progress(done=1, total=total)
         names, pictures = export.calibration_pictures(r, self.prepared)
-        files["int8"] = export.export_int8(r, pruned, pictures)
+        files["int8"] = export.export_int8(r, pruned, readout, pictures)
         yield Progress(done=2, total=total)
-        dense = export.export_float(r, self._load("finetune")) if r.prune.sparsity else files["float32"]
+        dense = export.export_float(r, self._load("finetune"), readout) if r.prune.sparsity else files["float32"]
         export.write_models(stage, files)
         (stage / DENSE).write_bytes(dense)
         (stage / CALIBRATION).write_text(json.dumps(names, indent=1), encoding="utf-8")
@@ -284,6 +291,10 @@ class Builder:
 
     def _models(self) -> dict[str, bytes]:
         return export.read_models(self.folder.stage("quantize"))
+
+    def _readout(self) -> Readout | None:
+        path = self.folder.stage("quantize") / READOUT
+        return Readout.load(path) if path.exists() else None
 
     def _calibration(self) -> list[str]:
         names: list[str] = json.loads((self.folder.stage("quantize") / CALIBRATION).read_text(encoding="utf-8"))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from edge.bundle import Manifest
+from edge.fields import plain
 from edge_convert.data.certificate import describe_certificate
 from edge_convert.operating_point import describe
 from edge_convert.verify import Verification, gate_table
 from edge_runtime.evaluate import render_text
+from edge_runtime.faithfulness import describe as describe_maps
+from edge_runtime.faithfulness import describe_built
 
 LIMITS = (
     "The validation pictures chose the training epoch and the threshold, so measures on them flatter; those of a test "
@@ -77,6 +80,7 @@ def model_card(manifest: Manifest, verification: Verification) -> str:
         "## Measures",
         "",
         *(_block(render_text(e, title=key)) for key, e in verification.evaluations.items()),
+        *_maps(verification),
         "## Gates",
         "",
         _block(gate_table(verification.gates)),
@@ -86,6 +90,19 @@ def model_card(manifest: Manifest, verification: Verification) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _maps(verification: Verification) -> list[str]:
+    """What the heat maps are worth, by kind."""
+    lines = []
+    for method, found in verification.maps.items():
+        shown = verification.saliency is not None and verification.saliency.method == method
+        lines += [
+            f"{method}{' (shown)' if shown else ''}",
+            *describe_maps(found.faithfulness),
+            *describe_built(plain(found)),
+        ]
+    return ["## Heat maps", "", _block("\n".join(lines))] if lines else []
 
 
 def _block(text: str) -> str:

@@ -1,7 +1,8 @@
 """From a trained classifier to TFLite files: float32 for reference and the GPU, full-integer int8 for the device.
 
-Both have one signature with named outputs, so that class, map and embedding come from one pass. A network with a dense
-head has no map. Both carry standard TFLite metadata, so that other programs can feed them and name the classes.
+Both have one signature with named outputs, so that class, maps and embedding come from one pass, and a second one where
+the recipe wants a map on request. A network with a dense head has no other map. Both carry standard TFLite metadata, so
+that other programs can feed them and name the classes.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge import __version__
-from edge.bundle import ModelFile, Role
+from edge.bundle import Explanation, ModelFile, Role
 from edge.dataset import read_dataset
 from edge.errors import EdgeError
 from edge.native_stderr import without_chatter
@@ -25,13 +26,22 @@ from edge_convert.keras import keras, tensorflow
 from edge_convert.network import EMBEDDING, LOGITS, feature_maps, scaled
 from edge_convert.prepare import Prepared
 from edge_convert.recipe import Recipe
+from edge_convert.saliency.cut import require_finer_layer
+from edge_convert.saliency.gradient import gradient_map
+from edge_convert.saliency.occlusion import occlusion_map
+from edge_convert.saliency.readout import Readout
 from edge_convert.tflite_metadata import Described, with_metadata
 from edge_runtime.interpreter import find_interpreter
 
 INPUT = "picture"
+SCREEN = "serving_default"
+# The converter puts signatures in the order of their names, and the one to screen with must be first.
+EXPLAIN = "where_it_looked"
+MAP = "saliency"
 OUTPUTS: dict[Role, str] = {
     "probabilities": "The probability of each label, not calibrated: the bundle holds calibration and threshold.",
     "class_activation": "A map a label: its evidence by place, in logits.",
+    "fine_activation": "The same, read at a layer of about twice the resolution.",
     "embedding": "The pooled features.",
 }
 MODEL_FILES = {"int8": "model.int8.tflite", "float32": "model.float32.tflite"}
@@ -40,12 +50,15 @@ MODEL_FILES = {"int8": "model.int8.tflite", "float32": "model.float32.tflite"}
 def model_entry(recipe: Recipe, variant: str) -> ModelFile:
     """How the runtime talks to an exported file."""
     backbone = find_backbone(recipe.network.backbone)
+    asked = recipe.on_request
     return ModelFile(
         file=MODEL_FILES[variant],
         input_dtype="uint8" if variant == "int8" else "float32",
         input_scale=backbone.input_scale,
         input_zero_point=backbone.input_zero_point,
         outputs={role: role for role in roles(recipe)},
+        signature=SCREEN,
+        explanation=Explanation(method=asked, signature=EXPLAIN, output=MAP) if asked else None,
     )
 
 
@@ -53,7 +66,9 @@ def roles(recipe: Recipe) -> tuple[Role, ...]:
     """What an exported file gives."""
     if recipe.network.head == "dense":
         return "probabilities", "embedding"
-    return "probabilities", "class_activation", "embedding"
+    if recipe.saliency.method == "cam":
+        return "probabilities", "class_activation", "embedding"
+    return "probabilities", "class_activation", "fine_activation", "embedding"
 
 
 def choose_calibration(recipe: Recipe, prepared: Prepared) -> NDArray[np.int64]:
@@ -91,17 +106,17 @@ def calibration_pictures(recipe: Recipe, prepared: Prepared) -> tuple[list[str],
     return [sample.name for sample in samples], np.stack(inputs)
 
 
-def export_float(recipe: Recipe, model: Any) -> bytes:
-    """The float32 TFLite file."""
-    return with_metadata(_convert(recipe, model, calibration=None), description(recipe))
+def export_float(recipe: Recipe, model: Any, readout: Readout | None = None) -> bytes:
+    """The float32 TFLite file. readout: of the finer map, None where the recipe wants none."""
+    return with_metadata(_convert(recipe, model, readout, calibration=None), description(recipe))
 
 
-def export_int8(recipe: Recipe, model: Any, pictures: NDArray[np.uint8]) -> bytes:
+def export_int8(recipe: Recipe, model: Any, readout: Readout | None, pictures: NDArray[np.uint8]) -> bytes:
     """The int8 TFLite file. pictures: (n, side, side, channels) uint8, the calibration set. Raises EdgeError.
 
     It takes uint8 pixels as they are: the scaling lives in the input's quantization parameters, checked here.
     """
-    data = _convert(recipe, model, calibration=pictures)
+    data = _convert(recipe, model, readout, calibration=pictures)
     check_integer_only(recipe, data)
     return with_metadata(data, description(recipe))
 
@@ -118,6 +133,7 @@ def description(recipe: Recipe) -> Described:
         side_px=recipe.network.side_px,
         channels=recipe.preprocessing.channels,
         labels=recipe.classes,
+        signature=SCREEN,
         outputs={role: OUTPUTS[role] for role in roles(recipe)},
     )
 
@@ -145,20 +161,30 @@ def check_integer_only(recipe: Recipe, data: bytes) -> None:
         )
 
 
-def outputs_of(model: Any) -> Callable[[Any], dict[str, Any]]:
+def outputs_of(model: Any, readout: Readout | None = None) -> Callable[[Any], dict[str, Any]]:
     """The network as a function from one scaled picture (1, side, side, channels) to its outputs by role."""
     tf = tensorflow()
     kernel, bias = model.get_layer(LOGITS).get_weights()
     if not isinstance(model.get_layer(EMBEDDING), keras().layers.GlobalAveragePooling2D):
         return _without_map(model, kernel, bias)
-    trunk = keras().Model(model.input, [feature_maps(model), model.get_layer(EMBEDDING).output])
+    wanted = [feature_maps(model), model.get_layer(EMBEDDING).output]
+    if readout is not None:
+        wanted.append(model.get_layer(readout.layer).output)
+    trunk = keras().Model(model.input, wanted)
+
+    def at_every_place(features: Any, kernel: Any, bias: Any) -> Any:
+        return tf.nn.bias_add(tf.nn.conv2d(features, kernel[np.newaxis, np.newaxis], 1, "VALID"), bias)
 
     def screen(picture: Any) -> dict[str, Any]:
-        features, embedding = trunk(picture, training=False)
+        features, embedding, *finer = trunk(picture, training=False)
         # The dense layer at every place instead of on their mean: the mean of a class's map is its logit.
-        maps = tf.nn.bias_add(tf.nn.conv2d(features, kernel[np.newaxis, np.newaxis], 1, "VALID"), bias)
+        maps = at_every_place(features, kernel, bias)
         logits = tf.nn.bias_add(tf.matmul(embedding, kernel), bias)
-        return {"probabilities": tf.nn.softmax(logits), "class_activation": maps, "embedding": embedding}
+        found = {"probabilities": tf.nn.softmax(logits), "class_activation": maps, "embedding": embedding}
+        if readout is not None:
+            # Read-out and last layer are both linear: one convolution.
+            found["fine_activation"] = at_every_place(finer[0], readout.kernel @ kernel, readout.bias @ kernel + bias)
+        return found
 
     return screen
 
@@ -176,27 +202,60 @@ def _without_map(model: Any, kernel: Any, bias: Any) -> Callable[[Any], dict[str
     return screen
 
 
-def _convert(recipe: Recipe, model: Any, *, calibration: NDArray[np.uint8] | None) -> bytes:
+def explanation_of(recipe: Recipe, model: Any) -> Callable[[Any], Any]:
+    """The map on request, as a function from one scaled picture to (1, rows, columns)."""
+    tf = tensorflow()
+    positive = [recipe.classes.index(label) for label in recipe.positive]
+    negative = [index for index in range(len(recipe.classes)) if index not in positive]
+
+    def score(logits: Any) -> Any:
+        """How much more the findings weigh than the rest, (n,): as the other maps count evidence."""
+        found = tf.reduce_max(tf.gather(logits, positive, axis=1), axis=1)
+        return found - tf.reduce_mean(tf.gather(logits, negative, axis=1), axis=1)
+
+    def cotangent(logits: Any) -> Any:
+        fixed = np.zeros((1, len(recipe.classes)), np.float32)
+        fixed[0, negative] = -1 / len(negative)
+        if len(positive) == 1:
+            fixed[0, positive] = 1
+            return tf.constant(fixed)
+        # Of several findings, that of the most probable one.
+        top = tf.reduce_max(tf.gather(logits, positive, axis=1), axis=1, keepdims=True)
+        may = np.isin(np.arange(len(recipe.classes)), positive)[np.newaxis]
+        chosen = tf.logical_and(logits >= top, tf.constant(may))
+        return tf.where(chosen, tf.ones_like(logits), tf.constant(fixed))
+
+    if recipe.on_request is None or recipe.on_request == "occlusion":
+        return occlusion_map(model, score)
+    return gradient_map(model, require_finer_layer(model), recipe.on_request, cotangent)
+
+
+def _convert(recipe: Recipe, model: Any, readout: Readout | None, *, calibration: NDArray[np.uint8] | None) -> bytes:
     tf = tensorflow()
     signature = [tf.TensorSpec((1, *recipe.preprocessing.input_shape), tf.float32, name=INPUT)]
-    function = tf.function(outputs_of(model), input_signature=signature)
-    return convert_function(recipe, model, function, calibration=calibration)
+    functions = {SCREEN: tf.function(outputs_of(model, readout), input_signature=signature, autograph=False)}
+    if recipe.on_request is not None:
+        explain = explanation_of(recipe, model)
+        functions[EXPLAIN] = tf.function(lambda x: {MAP: explain(x)}, input_signature=signature, autograph=False)
+    return convert_functions(recipe, model, functions, calibration=calibration)
 
 
-def convert_function(recipe: Recipe, model: Any, function: Any, *, calibration: NDArray[np.uint8] | None) -> bytes:
-    """A TFLite file of a `tf.function` over the model's layers; its dictionary's keys name the outputs.
+def convert_functions(
+    recipe: Recipe, model: Any, functions: dict[str, Any], *, calibration: NDArray[np.uint8] | None
+) -> bytes:
+    """A TFLite file of `tf.function`s over the model's layers, a signature each; their dictionaries name the outputs.
 
     calibration: (n, side, side, channels) uint8 pictures for full-integer quantization, None for float32.
     """
     tf = tensorflow()
     module = tf.Module()
-    module.model, module.function = model, function
+    module.model, module.functions = model, functions
     with tempfile.TemporaryDirectory(prefix="edge-export-") as folder, without_chatter(), warnings.catch_warnings():
-        tf.saved_model.save(module, folder, signatures={"serving_default": function})
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        tf.saved_model.save(module, folder, signatures=functions)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(functions))
         if calibration is not None:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            converter.representative_dataset = lambda: _representative(recipe, calibration)
+            converter.representative_dataset = lambda: _representative(recipe, calibration, list(functions))
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
             converter.inference_input_type = tf.uint8
             # The same steps as int8, 128 higher; MediaPipe takes no int8.
@@ -207,13 +266,14 @@ def convert_function(recipe: Recipe, model: Any, function: Any, *, calibration: 
     return data
 
 
-def _representative(recipe: Recipe, pictures: NDArray[np.uint8]) -> Iterator[dict[str, NDArray[np.float32]]]:
+def _representative(recipe: Recipe, pictures: NDArray[np.uint8], signatures: list[str]) -> Iterator[Any]:
     """Calibration inputs. Two corner pixels hold 0 and 255, so that the input's range is exactly that of a pixel."""
     backbone = find_backbone(recipe.network.backbone)
     for picture in pictures:
         marked = picture.copy()
         marked[0, 0], marked[-1, -1] = 0, 255
-        yield {INPUT: scaled(marked[np.newaxis], backbone)}
+        for signature in signatures:
+            yield signature, {INPUT: scaled(marked[np.newaxis], backbone)}
 
 
 def write_models(folder: Path, models: dict[str, bytes]) -> None:

@@ -27,7 +27,7 @@ from edge_convert.export import MODEL_FILES, export_float, export_int8, model_en
 from edge_convert.keras import keras
 from edge_convert.network import build_classifier
 from edge_convert.progress import Progress, Steps
-from edge_convert.recipe import NetworkRecipe, Recipe
+from edge_convert.recipe import NetworkRecipe, Recipe, SaliencyRecipe
 from edge_runtime.interpreter import Network, find_interpreter
 
 ROUNDS = 40
@@ -124,14 +124,16 @@ def measure(names: Sequence[str], *, side_px: int, width: float, rounds: int = R
 def _recipe(name: str, side_px: int, width: float) -> Recipe:
     find_backbone(name).check(side_px, width, "none")
     network = NetworkRecipe(backbone=name, side_px=side_px, width=width, weights="none")
-    return Recipe(name="measured", classes=CLASSES, positive=CLASSES[1:], network=network)
+    # The finer map is fitted to training pictures, and there are none; it costs next to nothing.
+    maps = SaliencyRecipe(method="cam")
+    return Recipe(name="measured", classes=CLASSES, positive=CLASSES[1:], network=network, saliency=maps)
 
 
 def _export(recipe: Recipe) -> dict[str, bytes]:
     keras().utils.set_random_seed(recipe.seed)
     model = build_classifier(recipe)
     pictures = _pictures(recipe.network.side_px, CALIBRATION_PICTURES)
-    files = {"int8": export_int8(recipe, model, pictures), "float32": export_float(recipe, model)}
+    files = {"int8": export_int8(recipe, model, None, pictures), "float32": export_float(recipe, model)}
     keras().backend.clear_session()
     return files
 

@@ -24,6 +24,7 @@ from edge_convert.recipe import Recipe
 
 LOGITS = "logits"
 EMBEDDING = "embedding"
+HEAD_FLAT = "head_flat"
 PREDICT_BATCH = 64
 
 
@@ -69,7 +70,7 @@ def _dense_head(maps: Any, head: DenseHead, width: float, seed: int) -> Any:
     """Max pooling and the two hidden layers of a published network; the second's output is the embedding."""
     layers = keras().layers
     x = layers.MaxPooling2D(head.pool_px, head.stride, name="head_pool")(maps)
-    x = layers.Flatten(name="head_flat")(x)
+    x = layers.Flatten(name=HEAD_FLAT)(x)
     for index, relu in ((1, "fc1_relu"), (2, EMBEDDING)):
         x = layers.Dense(channels(head.units, width), name=f"fc{index}")(x)
         x = layers.ReLU(name=relu)(x)

@@ -42,7 +42,7 @@ def pack(
     golden = make_golden(draft, prepared, verification.predictions["val/int8"])
     manifest = replace(
         draft.manifest,
-        saliency=verification.saliency_scale,
+        saliency=verification.saliency,
         golden=golden.golden,
         tolerances=golden.tolerances,
         metrics=_metrics(verification, total_sparsity(sparsity)),
@@ -81,4 +81,5 @@ def _metrics(verification: Verification, zeros: float) -> dict[str, Any]:
         "gates": [{**plain(gate), "passed": gate.passed} for gate in verification.gates],
         "by_rule": plain(verification.by_rule),
         "held_out": plain(verification.held_out),
+        "saliency": plain(verification.maps),
     }

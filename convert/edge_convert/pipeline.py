@@ -18,6 +18,8 @@ from edge_convert.builder import STAGES, Builder, Events, Leaks, Source, StageEv
 from edge_convert.recipe import Recipe
 from edge_convert.repeat import Repeats, cross_validate, forget_repeats, repeat_seeds
 from edge_convert.run_folder import RunFolder
+from edge_convert.saliency.cut import require_finer_layer
+from edge_convert.saliency.gradient import check_gradient
 from edge_convert.train.devices import devices
 from edge_convert.train.finetune import teachers_recipe
 from edge_convert.train.logs import require_writable
@@ -107,6 +109,9 @@ def train_and_verify(build: Builder) -> Events:
 def _check_early(recipe: Recipe, dataset: Dataset, seeds: int, folds: int) -> None:
     """Raise EdgeError for what the later stages would only find after every picture has been read, or much later."""
     network.check_network(recipe)
+    if recipe.on_request in ("grad-cam", "hires-cam"):
+        untrained = network.build_classifier(recipe, weights="none")
+        check_gradient(untrained, require_finer_layer(untrained))
     if recipe.teacher != "none":
         try:
             network.check_network(teachers_recipe(recipe))

@@ -14,6 +14,7 @@ from edge.fields import FieldError, build
 from edge.files import read_ordinary
 from edge.preprocess import Colour, Fit, Preprocessing, WideRange
 from edge.profile import parse_profile
+from edge.saliency import OnRequest
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -129,6 +130,21 @@ class QuantizeRecipe:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SaliencyRecipe:
+    """Heat maps. method: what is shown: `fine`, or `cam`, the plain class activation map. Both come with the verdict.
+
+    on_request: one more map, as a signature of its own that is run only when it is asked for: `grad-cam`, `hires-cam`,
+    `occlusion` (for the head `dense`, which has no other), or `none`; `auto` is `occlusion` for that head and `none`
+    for others.
+    pictures: training pictures that the finer reading is fitted on, at most.
+    """
+
+    method: Literal["fine", "cam"] = "fine"
+    on_request: Literal["auto", "none", "grad-cam", "hires-cam", "occlusion"] = "auto"
+    pictures: int = 512
+
+
+@dataclass(frozen=True, kw_only=True)
 class DecisionRecipe:
     """When to refer. Fitted on the int8 file's validation outputs.
 
@@ -157,8 +173,9 @@ class GateRecipe:
 
     max_auc_drop: float32 AUC minus int8 AUC. max_flips: share of decisions that differ between the two.
     min_saliency_agreement: median Spearman correlation between the two models' maps, over the positive pictures; the
-    maps of negative ones are nearly flat, and ranks of a flat map are noise. require_profile: the lower bounds at the
-    threshold must reach `decision.profile`.
+    maps of negative ones are nearly flat, and ranks of a flat map are noise. max_randomised_agreement: the size of the
+    median rank correlation of the shown maps with those of the network under random last layers. require_profile: the
+    lower bounds at the threshold must reach `decision.profile`.
     """
 
     min_auc: float = 0.8
@@ -166,6 +183,7 @@ class GateRecipe:
     max_auc_drop: float = 0.005
     max_flips: float = 0.05
     min_saliency_agreement: float = 0.8
+    max_randomised_agreement: float = 0.9
     require_profile: bool = False
 
 
@@ -186,6 +204,7 @@ class Recipe:
     distill: DistillRecipe = field(default_factory=DistillRecipe)
     prune: PruneRecipe = field(default_factory=PruneRecipe)
     quantize: QuantizeRecipe = field(default_factory=QuantizeRecipe)
+    saliency: SaliencyRecipe = field(default_factory=SaliencyRecipe)
     decision: DecisionRecipe = field(default_factory=DecisionRecipe)
     gates: GateRecipe = field(default_factory=GateRecipe)
 
@@ -196,9 +215,20 @@ class Recipe:
             raise FieldError("'classes' must be two or more different labels")
         if not self.positive or not set(self.positive) < set(self.classes):
             raise FieldError("'positive' must be some of the classes, and not all of them")
+        wanted, head = self.saliency.on_request, self.network.head
+        if (wanted == "occlusion") != (head == "dense") and wanted not in ("auto", "none"):
+            raise FieldError(f"'saliency.on_request' is {wanted!r}, which the head {head!r} cannot give; use 'auto'")
         for place, low, value, high in self._ranges():
             if not low <= value <= high:
                 raise FieldError(f"{place!r} is {value}; it must be between {low} and {high}")
+
+    @property
+    def on_request(self) -> OnRequest | None:
+        """The map that the exported files give on request."""
+        wanted = self.saliency.on_request
+        if wanted == "auto":
+            return "occlusion" if self.network.head == "dense" else None
+        return None if wanted == "none" else wanted
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -235,6 +265,7 @@ class Recipe:
             ("prune.epochs", 1, p.epochs, 1000),
             ("prune.learning_rate", 1e-7, p.learning_rate, 1.0),
             ("quantize.calibration_pictures", 8, self.quantize.calibration_pictures, 10_000),
+            ("saliency.pictures", 8, self.saliency.pictures, 100_000),
         ]
 
 
@@ -299,6 +330,7 @@ SECTIONS: dict[str, type] = {
     "distill": DistillRecipe,
     "prune": PruneRecipe,
     "quantize": QuantizeRecipe,
+    "saliency": SaliencyRecipe,
     "decision": DecisionRecipe,
     "gates": GateRecipe,
 }

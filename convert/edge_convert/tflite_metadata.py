@@ -15,6 +15,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from edge.errors import EdgeError
 from edge_convert.tflite_file import AXIS_LABELS, METADATA_BUFFER, METADATA_IDENTIFIER, NORMALIZATION
 
 LABEL_FILE = "labels.txt"
@@ -29,8 +30,8 @@ RGB, GRAYSCALE = 1, 2
 class Described:
     """What the metadata says. mean, std: of the input, in pixels. channels: 3 (RGB) or 1 (grey).
 
-    outputs: names and descriptions by the tensor's name in the signature; the first one has the labels and becomes
-    the file's first output, which readers take for the scores.
+    signature: the main one's name. outputs: names and descriptions by the tensor's name in it; the first one has the
+    labels and becomes the file's first output, which readers take for the scores.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Described:
     side_px: int
     channels: int
     labels: tuple[str, ...]
+    signature: str
     outputs: dict[str, str]
 
 
@@ -50,7 +52,8 @@ def with_metadata(model: bytes, described: Described) -> bytes:
     Weights and operations stay as they are; the order of the outputs is that of `described`.
     """
     content = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model, 0))
-    _order_outputs(content, list(described.outputs))
+    _order_outputs(content, described.signature, list(described.outputs))
+    _share_buffers(content)
     buffer = schema.BufferT()
     buffer.data = np.frombuffer(_flatbuffer(described), np.uint8)
     content.buffers.append(buffer)
@@ -62,11 +65,39 @@ def with_metadata(model: bytes, described: Described) -> bytes:
     return _with_file(bytes(builder.Output()), LABEL_FILE, "\n".join(described.labels).encode())
 
 
-def _order_outputs(content: schema.ModelT, names: Sequence[str]) -> None:
-    """The graph's outputs in this order. The signature names tensors by number, so it stays true."""
-    (signature,) = content.signatureDefs
+def _order_outputs(content: schema.ModelT, name: str, outputs: Sequence[str]) -> None:
+    """The main graph's outputs in this order. The signature names tensors by number, so it stays true."""
+    (signature,) = (found for found in content.signatureDefs if found.signatureKey.decode() == name)
+    if signature.subgraphIndex != 0:
+        # Whoever does not know signatures runs the first graph.
+        raise EdgeError(
+            f"the converter put {name!r} behind another signature", remedy="use saliency.on_request = 'none'"
+        )
     tensors = {entry.name.decode(): entry.tensorIndex for entry in signature.outputs}
-    content.subgraphs[0].outputs = np.array([tensors[name] for name in names], np.int32)
+    content.subgraphs[0].outputs = np.array([tensors[name] for name in outputs], np.int32)
+
+
+def _share_buffers(content: schema.ModelT) -> None:
+    """Let tensors with the same bytes share one buffer: the converter writes a signature's weights anew for each."""
+    places: dict[bytes, int] = {}
+    kept: list[schema.BufferT] = []
+    moved: dict[int, int] = {}
+    for index, buffer in enumerate(content.buffers):
+        data = b"" if buffer.data is None or len(buffer.data) == 0 else bytes(bytearray(buffer.data))
+        # Empty ones mark tensors that are computed: each keeps its own, the first by the schema's rule.
+        if data and data in places:
+            moved[index] = places[data]
+            continue
+        moved[index] = len(kept)
+        if data:
+            places[data] = len(kept)
+        kept.append(buffer)
+    content.buffers = kept
+    for subgraph in content.subgraphs:
+        for tensor in subgraph.tensors:
+            tensor.buffer = moved[tensor.buffer]
+    for entry in content.metadata or []:
+        entry.buffer = moved[entry.buffer]
 
 
 def _with_file(model: bytes, name: str, data: bytes) -> bytes:

@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from edge.bundle import SCHEMA, Bundle, Manifest, Part, SaliencyScale
+from edge.bundle import SCHEMA, Bundle, Manifest, Part
 from edge.dataset import Sample
 from edge.decision import Calibration, Decision, Rule
 from edge.errors import DataError, GateError
 from edge.fields import build, plain
 from edge.profile import parse_profile
 from edge.record import Failure
+from edge.saliency import MapScale, Saliency
 from edge_convert.agreement import Agreement, agree
 from edge_convert.calibrate import Outputs, fit_calibration
 from edge_convert.export import MODEL_FILES, model_entry
@@ -25,9 +26,12 @@ from edge_convert.operating_point import HeldOut, cross_fit, fit_decision
 from edge_convert.prepare import Prepared
 from edge_convert.progress import Progress, Steps
 from edge_convert.recipe import DecisionRecipe, Recipe
+from edge_convert.saliency.evidence import MapEvidence, SaliencyEvidence, measure_saliency
+from edge_convert.saliency.readout import Readout
 from edge_runtime.evaluate import Evaluation, Prediction, calibrated, measure, predict
 from edge_runtime.judgement import Judged, require_groups
 from edge_runtime.pipeline import Screener
+from edge_runtime.saliency import methods
 
 TIMED_RUNS = 40
 
@@ -75,13 +79,15 @@ class Verification:
     """What the build is worth. evaluations: by split and model, for example `val/int8`.
 
     by_rule: what each rule's threshold gives on validation, int8. held_out: calibration and threshold on pictures that
-    did not fit them; None where groups are too few to hold any out.
+    did not fit them; None where groups are too few to hold any out. saliency, maps: of the heat maps, None and empty
+    where the network gives none.
     """
 
     decision: Decision
     by_rule: dict[Rule, Judged]
     held_out: HeldOut | None
-    saliency_scale: SaliencyScale | None
+    saliency: Saliency | None
+    maps: dict[str, MapEvidence]
     evaluations: dict[str, Evaluation]
     agreement: Agreement
     sizes: tuple[ModelSize, ...]
@@ -105,7 +111,7 @@ def draft_bundle(recipe: Recipe, prepared: Prepared, models: dict[str, bytes], d
             preprocessing=recipe.preprocessing,
             models={variant: model_entry(recipe, variant) for variant in models},
             decision=decision,
-            saliency=None,
+            saliency=_unscaled(recipe),
             golden=(),
             tolerances={},
             metrics={},
@@ -119,11 +125,19 @@ def draft_bundle(recipe: Recipe, prepared: Prepared, models: dict[str, bytes], d
     )
 
 
-def verify(recipe: Recipe, prepared: Prepared, models: dict[str, bytes], dense: bytes) -> Steps[Verification]:
+def verify(
+    recipe: Recipe,
+    prepared: Prepared,
+    models: dict[str, bytes],
+    dense: bytes,
+    network: Any,
+    readout: Readout | None = None,
+) -> Steps[Verification]:
     """Measure the models on the validation split, and on the test split where there is one.
 
     Calibration and threshold are fitted on the int8 model's validation outputs. models: `int8` and
-    `float32`. dense: the float32 file before pruning, for the table of sizes.
+    `float32`. dense: the float32 file before pruning, for the table of sizes. network, readout: what the models were
+    exported from.
     """
     positive = recipe.positive
     require_groups(recipe.decision.level, prepared.has_groups)
@@ -150,15 +164,18 @@ def verify(recipe: Recipe, prepared: Prepared, models: dict[str, bytes], dense: 
         for key, found in predictions.items()
     }
     agreement = agree(predictions["val/int8"], predictions["val/float32"], positive, decision, evaluations)
+    decided = draft_bundle(recipe, prepared, models, decision)
+    looked = yield from measure_saliency(recipe, prepared, decided, predictions["val/int8"], network, readout)
     verification = Verification(
         decision=decision,
         by_rule=point.by_rule,
         held_out=cross_fit(asked, outputs),
-        saliency_scale=_saliency_scale(predictions["val/int8"], positive, decision),
+        saliency=looked.saliency,
+        maps=looked.maps,
         evaluations=evaluations,
         agreement=agreement,
         sizes=_sizes(recipe, bundle, models, dense, prepared),
-        gates=(*rising, *_gates(recipe, decision, evaluations["val/int8"], agreement)),
+        gates=(*rising, *_gates(recipe, decision, evaluations["val/int8"], agreement, looked)),
         predictions=predictions,
     )
     yield Progress(done=total, total=total, note=_headline(verification))
@@ -192,6 +209,16 @@ def gate_table(gates: tuple[Gate, ...]) -> str:
         if gate.note:
             lines.append(f"        {gate.note}")
     return "\n".join(lines)
+
+
+def _unscaled(recipe: Recipe) -> Saliency | None:
+    """The maps that the recipe's files give, in logits as they are."""
+    has = methods(model_entry(recipe, "int8"))
+    if not has:
+        return None
+    unit = MapScale(background=0.0, full_scale=1.0)
+    shown = recipe.saliency.method if recipe.saliency.method in has else has[0]
+    return Saliency(method=shown, scales=dict.fromkeys(has, unit))
 
 
 def _samples(prepared: Prepared, split: str) -> list[Sample]:
@@ -235,20 +262,6 @@ def _predictions(found: list[Prediction | Failure]) -> tuple[Prediction, ...]:
     return tuple(result for result in found if isinstance(result, Prediction))
 
 
-def _saliency_scale(
-    predictions: tuple[Prediction, ...], positive: tuple[str, ...], decision: Decision
-) -> SaliencyScale | None:
-    """The median peak among the findings that are referred is shown as the hottest colour. None without maps."""
-    if all(p.heat is None for p in predictions):
-        return None
-    peaks = [
-        float(p.heat.max())
-        for p in predictions
-        if p.heat is not None and p.label in positive and p.probability >= decision.threshold
-    ]
-    return SaliencyScale(full_scale=max(float(np.median(peaks)) if peaks else 1.0, 0.1))
-
-
 def _sizes(
     recipe: Recipe, bundle: Bundle, models: dict[str, bytes], dense: bytes, prepared: Prepared
 ) -> tuple[ModelSize, ...]:
@@ -274,8 +287,11 @@ def _sizes(
     )
 
 
-def _gates(recipe: Recipe, decision: Decision, int8: Evaluation, agreement: Agreement) -> tuple[Gate, ...]:
+def _gates(
+    recipe: Recipe, decision: Decision, int8: Evaluation, agreement: Agreement, looked: SaliencyEvidence
+) -> tuple[Gate, ...]:
     g = recipe.gates
+    shown = looked.maps[looked.saliency.method] if looked.saliency is not None else None
     target = f"specificity at {100 * decision.profile.sensitivity:g}% sensitivity"
     return (
         Gate(name="AUC, int8", measured=int8.auc.value, limit=g.min_auc, at_most=False),
@@ -297,6 +313,12 @@ def _gates(recipe: Recipe, decision: Decision, int8: Evaluation, agreement: Agre
             measured=agreement.saliency_positive,
             limit=g.min_saliency_agreement,
             at_most=False,
+        ),
+        Gate(
+            name="saliency agreement under a random last layer",
+            measured=None if shown is None else shown.randomised,
+            limit=g.max_randomised_agreement,
+            at_most=True,
         ),
         *_profile_gates(recipe, decision),
     )

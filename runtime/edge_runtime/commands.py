@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,12 @@ delegate_option = click.option(
     metavar="auto|cpu|gpu|PATH[,KEY=VALUE...]",
     help="What runs the network, where it passes its trial (docs/devices.md).",
 )
+map_option = click.option(
+    "--map",
+    "method",
+    metavar="KIND",
+    help="Heat map: fine, cam, or what the bundle gives on request (docs/saliency.md). Default: the bundle's.",
+)
 variant_option = click.option(
     "--model", "variant", help="Which model of the bundle. Default: int8, or the only one of an adopted bundle."
 )
@@ -45,6 +52,7 @@ variant_option = click.option(
 @click.argument("pictures", type=FILE, nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON record a line.")
 @click.option("--overlay", "overlay_folder", type=FILE, help="Write each picture with its heat map into this folder.")
+@map_option
 @variant_option
 @threads_option
 @interpreter_option
@@ -54,6 +62,7 @@ def screen(
     pictures: tuple[Path, ...],
     as_json: bool,
     overlay_folder: Path | None,
+    method: str | None,
     variant: str | None,
     threads: int | None,
     interpreter: str | None,
@@ -68,7 +77,11 @@ def screen(
     from edge_runtime.pictures import expand
     from edge_runtime.pipeline import Screener
 
-    screener = Screener.open(bundle, variant=variant, threads=threads, interpreter=interpreter, delegate=delegate)
+    if method and overlay_folder is None:
+        raise click.UsageError("--map says what --overlay shows; name a folder with --overlay")
+    screener = Screener.open(
+        bundle, variant=variant, threads=threads, interpreter=interpreter, delegate=delegate, method=method
+    )
     if overlay_folder is not None:
         if screener.manifest.saliency is None:
             raise EdgeError("this bundle's model gives no heat map", remedy="screen without --overlay")
@@ -108,6 +121,8 @@ def screen(
     help="Share with the finding where it will screen: gives predictive values.",
 )
 @click.option("--rename", multiple=True, metavar="THEIRS=OURS", help="A label of the data set as the bundle calls it.")
+@click.option("--saliency", "judge_maps", is_flag=True, help="Judge the heat maps of referred findings too.")
+@map_option
 @click.option("--json", "as_json", is_flag=True, help="The measures as one JSON object.")
 @variant_option
 @threads_option
@@ -121,6 +136,8 @@ def evaluate(
     profile_text: str | None,
     prevalence: float | None,
     rename: tuple[str, ...],
+    judge_maps: bool,
+    method: str | None,
     as_json: bool,
     variant: str | None,
     threads: int | None,
@@ -138,7 +155,11 @@ def evaluate(
 
     profile = None if profile_text is None else parse_profile(profile_text)
     dataset = read_dataset(folder, group_pattern=group_pattern)
-    screener = Screener.open(bundle, variant=variant, threads=threads, interpreter=interpreter, delegate=delegate)
+    screener = Screener.open(
+        bundle, variant=variant, threads=threads, interpreter=interpreter, delegate=delegate, method=method
+    )
+    if judge_maps and screener.method is None:
+        raise EdgeError("this bundle's model gives no heat map", remedy="evaluate without --saliency")
     before = screener.delegate
     _tell_delegate(screener)
     manifest = screener.manifest
@@ -157,6 +178,7 @@ def evaluate(
         for result in predict(screener, samples):
             results.append(result)
             bar.show("screening", len(results), len(samples))
+    maps = _judged_maps(screener, samples) if judge_maps else None
     _tell_delegate(screener, before)
     evaluation = measure(
         results,
@@ -169,9 +191,12 @@ def evaluate(
     if as_json:
         data = {"name": dataset.name, "split": split, "synthetic": synthetic}
         ran = {"model": screener.variant, "delegate": plain(screener.delegate)}
-        click.echo(json.dumps({"data": data, **ran, **plain(evaluation)}))
+        judged = {"saliency": {"method": screener.method, **maps.fields}} if maps else {}
+        click.echo(json.dumps({"data": data, **ran, **plain(evaluation), **judged}))
     else:
         click.echo(render_text(evaluation, title=_evaluation_title(screener, dataset.name, split, synthetic)))
+        if maps:
+            click.echo(maps.text)
     return 1 if evaluation.unreadable else 0
 
 
@@ -198,6 +223,34 @@ def show(bundle: Path, as_json: bool, card: bool, test: bool, interpreter: str |
     elif not test:
         click.echo(_describe(opened))
     return _self_test(opened, interpreter) if test else 0
+
+
+@dataclass(frozen=True)
+class _Maps:
+    """What the maps are worth, for people and for machines."""
+
+    text: str
+    fields: dict[str, Any]
+
+
+def _judged_maps(screener: Screener, samples: Any) -> _Maps:
+    """Measured here on referred findings, and what the build measured, where it did."""
+    from edge.fields import plain
+    from edge_runtime.faithfulness import describe, describe_built, measure_faithfulness, summarise
+
+    judged = []
+    with progress_bar() as bar:
+        for done, one in enumerate(measure_faithfulness(screener, samples), 1):
+            if one is not None:
+                judged.append(one)
+            bar.show("judging the maps", done, len(samples))
+    here = summarise(judged)
+    known = screener.manifest.metrics.get("saliency")
+    built = known.get(screener.method) if isinstance(known, dict) else None
+    lines = ["", f"  heat maps ({screener.method}), {here.n if here else 0} referred findings", *describe(here)]
+    if from_build := describe_built(built):
+        lines += ["  from the build, on its validation pictures", *from_build]
+    return _Maps(text="\n".join(lines), fields={"here": plain(here), "build": built})
 
 
 def _self_test(bundle: Bundle, interpreter: str | None) -> int:

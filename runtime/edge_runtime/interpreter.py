@@ -106,6 +106,23 @@ class Network:
         """Whether this model gives that role."""
         return role in self._outputs
 
+    def explain(self, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The map that the model gives on request, by a run of its own: (rows, columns) float32, evidence in logits.
+
+        picture: (side_px, side_px, channels) uint8. Raises InterpreterError where the model has no such signature.
+        """
+        wanted = self.entry.explanation
+        if wanted is None or wanted.signature not in self._interpreter.get_signature_list():
+            raise InterpreterError(
+                f"the model {self.entry.file} has no map to be asked for", remedy="make the bundle again"
+            )
+        # Not kept: while a runner lives, the interpreter refuses to run the main graph.
+        runner = self._interpreter.get_signature_runner(wanted.signature)
+        (name,) = runner.get_input_details()
+        raw = runner(**{name: self.encode(picture)})[wanted.output][0]
+        scale, zero_point = runner.get_output_details()[wanted.output]["quantization"]
+        return _real(raw, float(scale), int(zero_point))
+
     def output(self, role: str) -> NDArray[np.float32]:
         """The output of the last run, real-valued float32, without the batch axis."""
         return self.decode(role, self._interpreter.get_tensor(self._outputs[role].index)[0])
@@ -113,11 +130,7 @@ class Network:
     def decode(self, role: str, raw: NDArray[Any]) -> NDArray[np.float32]:
         """What the numbers of an output tensor stand for, real-valued float32. raw: without the batch axis."""
         tensor = self._outputs[role]
-        if tensor.scale == 0:
-            real = np.asarray(raw, np.float32)
-        else:
-            # Widen first: in int8, -100 - 50 wraps to +106 and a sure "no" becomes a sure "yes".
-            real = np.asarray((raw.astype(np.int32) - tensor.zero_point) * np.float32(tensor.scale), np.float32)
+        real = _real(raw, tensor.scale, tensor.zero_point)
         if role != "probabilities":
             return real
         return to_probabilities(real.reshape(-1), self.entry.output_activation, self._classes)
@@ -141,8 +154,11 @@ class Network:
         wrong = InterpreterError(
             f"the model {entry.file} lacks an output its bundle promises", remedy="make the bundle again"
         )
-        if len(signatures) == 1:
-            details = self._interpreter.get_signature_runner(next(iter(signatures))).get_output_details()
+        named = entry.signature or (next(iter(signatures)) if len(signatures) == 1 else "")
+        if named and named not in signatures:
+            raise wrong
+        if named:
+            details = self._interpreter.get_signature_runner(named).get_output_details()
         else:
             details = {tensor["name"]: tensor for tensor in self._interpreter.get_output_details()}
         if not set(entry.outputs.values()) <= set(details):
@@ -159,6 +175,14 @@ class Network:
         return found
 
 
+def _real(raw: NDArray[Any], scale: float, zero_point: int) -> NDArray[np.float32]:
+    """What a tensor's numbers stand for; a scale of 0 means that they are real already."""
+    if scale == 0:
+        return np.asarray(raw, np.float32)
+    # Widen first: in int8, -100 - 50 wraps to +106 and a sure "no" becomes a sure "yes".
+    return np.asarray((raw.astype(np.int32) - zero_point) * np.float32(scale), np.float32)
+
+
 def _fits(role: str, shape: tuple[int, ...], classes: int) -> bool:
     """Whether an output of this shape can play the role."""
     if shape[:1] != (1,):
@@ -166,6 +190,6 @@ def _fits(role: str, shape: tuple[int, ...], classes: int) -> bool:
     if role == "probabilities":
         # Older files write (1, 1, 1, classes); one score may stand for two classes.
         return math.prod(shape) == classes or (math.prod(shape) == 1 and classes == 2)
-    if role == "class_activation":
+    if role in ("class_activation", "fine_activation"):
         return len(shape) == 4 and shape[-1] == classes
     return len(shape) == 2

@@ -66,16 +66,19 @@ class Screener:
         interpreter: str | None = None,
         delegate: str = CPU,
         rules: TrialRules | None = None,
+        method: str | None = None,
     ) -> None:
         """variant: which of the bundle's models; None takes the main one. threads: of the interpreter; None chooses.
 
         interpreter: the package, by its name; None takes the first that is here. delegate: as `--delegate` takes it;
-        one that is not admitted is replaced by the CPU, and `delegate` says why. rules: of its trial.
-        Raises InterpreterError, BundleError, DelegateError.
+        one that is not admitted is replaced by the CPU, and `delegate` says why. rules: of its trial. method: the
+        kind of heat map; None takes the bundle's. Raises InterpreterError, BundleError, DelegateError, EdgeError.
         """
         request = parse_request(delegate)
         entry, model = bundle.model(variant)
         manifest = bundle.manifest
+        shown = manifest.saliency.method if manifest.saliency is not None else None
+        self.method = saliency.check_method(method or shown, entry)
         self.manifest = manifest
         self.variant = variant or manifest.main_model
         self.network = Network(
@@ -109,10 +112,11 @@ class Screener:
         threads: int | None = None,
         interpreter: str | None = None,
         delegate: str = CPU,
+        method: str | None = None,
     ) -> Screener:
-        """Read a bundle and make it ready. Raises BundleError, InterpreterError or DelegateError."""
+        """Read a bundle and make it ready. Raises BundleError, InterpreterError, DelegateError or EdgeError."""
         bundle = read_bundle(path, whole=False)
-        return cls(bundle, variant=variant, threads=threads, interpreter=interpreter, delegate=delegate)
+        return cls(bundle, variant=variant, threads=threads, interpreter=interpreter, delegate=delegate, method=method)
 
     def screen_files(
         self, paths: Iterable[Path], *, explain: bool = False
@@ -148,6 +152,11 @@ class Screener:
         """Screen a picture that is decoded already: (height, width, 3) uint8 RGB, upright. Raises PictureError."""
         self.manifest.preprocessing.require_size(frame.shape[1], frame.shape[0])
         return self._checked(lambda: self._judge(frame, name, explain, [time.perf_counter()] * 2))
+
+    def score(self, tensor: NDArray[np.uint8]) -> float:
+        """The network's own score of the finding, uncalibrated, by the CPU. tensor: (side, side, channels) uint8."""
+        self.network.run(tensor)
+        return float(self.network.output("probabilities")[self._positive].sum())
 
     def close(self) -> None:
         """End the delegate's process, where there is one."""
@@ -219,9 +228,7 @@ class Screener:
         outputs = read("probabilities")
         embedding = read("embedding") if self.network.has("embedding") else None
         clock.append(time.perf_counter())
-        heat = None
-        if explain and self.network.has("class_activation"):
-            heat = saliency.evidence(read("class_activation"), outputs, self._positive)
+        heat = self._heat(read, outputs, tensor) if explain else None
         clock.append(time.perf_counter())
         placement = preprocessing.place(picture.shape[1], picture.shape[0])
         verdict = self._record(name, outputs, placement, clock, use)
@@ -235,10 +242,21 @@ class Screener:
             embedding=embedding,
         )
 
+    def _heat(
+        self, read: saliency.Read, outputs: NDArray[np.float32], tensor: NDArray[np.uint8]
+    ) -> NDArray[np.float32] | None:
+        """The map that is wanted, (rows, columns) evidence in logits; None where there is none."""
+        if self.method is None:
+            return None
+        if self.method in saliency.FROM_OUTPUTS:
+            make, _ = saliency.FROM_OUTPUTS[self.method]
+            return make(read, outputs, self._positive)
+        # Always on the CPU: a delegate's trial says nothing of the second signature.
+        return self.network.explain(tensor)
+
     def overlay(self, screening: Screening) -> NDArray[np.uint8] | None:
         """The picture under its heat map, RGB; None where the model gives no map."""
-        scale = self.manifest.saliency
-        if screening.heat is None or scale is None:
+        if screening.heat is None or self.manifest.saliency is None or self.method is None:
             return None
         verdict = screening.verdict
         mark = "  SYNTHETIC" if self.manifest.synthetic else ""
@@ -247,7 +265,7 @@ class Screener:
             screening.heat,
             screening.placement,
             side_px=self.manifest.preprocessing.side_px,
-            full_scale=scale.full_scale,
+            scale=self.manifest.saliency.scales[self.method],
             caption=f"{verdict.decision}  p={verdict.probability:.3f}  threshold {verdict.threshold:.3f}{mark}",
         )
 

@@ -1,14 +1,20 @@
-"""Where the network looked: from the class activation map to a heat map over the picture."""
+"""Where the network looked: from its outputs to a heat map over the picture.
+
+The kinds of map are in docs/saliency.md, with what each was measured to be worth.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.bundle import ModelFile, Role
+from edge.errors import EdgeError
 from edge.preprocess import Placement
+from edge.saliency import MapScale, Method
 
 COLOURS = cv2.COLORMAP_TURBO
 BAR_SHARE = 0.06
@@ -31,6 +37,59 @@ def evidence(
     return np.asarray(class_activation[..., top] - class_activation[..., negative].mean(axis=-1), np.float32)
 
 
+def refine(coarse: NDArray[np.float32], fine: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Evidence of the last layer held against that of a finer one: their geometric mean where both are for the finding.
+
+    coarse: (rows, columns), fine: (about twice as many), both in logits. Elsewhere it is the lesser of the two, so that
+    a place the finer layer marks and the classifier does not count stays dark. Returns the shape of `fine`.
+    """
+    large = enlarge(coarse, fine.shape[1], fine.shape[0])
+    both = (large > 0) & (fine > 0)
+    return np.asarray(np.where(both, np.sqrt(np.abs(large * fine)), np.minimum(large, fine)), np.float32)
+
+
+Read = Callable[[str], NDArray[np.float32]]
+"""Gives the last run's output by role, without the batch axis."""
+
+
+def _class_activation(read: Read, outputs: NDArray[np.float32], positive: Sequence[int]) -> NDArray[np.float32]:
+    return evidence(read("class_activation"), outputs, positive)
+
+
+def _fine(read: Read, outputs: NDArray[np.float32], positive: Sequence[int]) -> NDArray[np.float32]:
+    coarse = _class_activation(read, outputs, positive)
+    return refine(coarse, evidence(read("fine_activation"), outputs, positive))
+
+
+FROM_OUTPUTS: Mapping[
+    Method, tuple[Callable[[Read, NDArray[np.float32], Sequence[int]], NDArray[np.float32]], Role]
+] = {
+    "fine": (_fine, "fine_activation"),
+    "cam": (_class_activation, "class_activation"),
+}
+"""The maps that come with every verdict: how each is made, and the output without which it cannot be."""
+
+
+def methods(model: ModelFile) -> tuple[Method, ...]:
+    """The kinds of map that a model can give."""
+    found: list[Method] = [method for method, (_, role) in FROM_OUTPUTS.items() if role in model.outputs]
+    return (*found, model.explanation.method) if model.explanation else tuple(found)
+
+
+def check_method(method: str | None, model: ModelFile) -> Method | None:
+    """The named kind of map, if any. Raises EdgeError where the model cannot give it."""
+    has = methods(model)
+    for known in has:
+        if method == known:
+            return known
+    if method is None:
+        return None
+    raise EdgeError(
+        f"this model gives no map of the kind {method!r}",
+        remedy=f"use one of: {', '.join(has)}" if has else "screen without a map",
+    )
+
+
 def enlarge(heat: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:
     """A coarse map, smoothly interpolated. heat: (rows, columns). Returns (height, width)."""
     return np.asarray(cv2.resize(heat, (width, height), interpolation=cv2.INTER_CUBIC), np.float32)
@@ -50,18 +109,19 @@ def overlay(
     placement: Placement,
     *,
     side_px: int,
-    full_scale: float,
+    scale: MapScale,
     caption: str,
 ) -> NDArray[np.uint8]:
     """The picture under its heat map, with a colour bar and a caption.
 
     picture: (height, width, 3) uint8 RGB. heat: (rows, columns) evidence in logits over the network's input.
-    full_scale: evidence shown as the hottest colour. The scale is the bundle's, not the picture's own, so that a
+    scale: what is shown as nothing and as the hottest colour. It is the bundle's, not the picture's own, so that a
     picture without a finding stays dark. Returns (rows, columns, 3) uint8 RGB.
     """
     x, y, w, h = placement.source_xywh
     tx, ty, tw, th = placement.target_xywh
-    strength = np.clip(enlarge(heat, side_px, side_px) / full_scale, 0, 1)[ty : ty + th, tx : tx + tw]
+    span = scale.full_scale - scale.background
+    strength = np.clip((enlarge(heat, side_px, side_px) - scale.background) / span, 0, 1)[ty : ty + th, tx : tx + tw]
     canvas = np.zeros(picture.shape[:2], np.float32)
     canvas[y : y + h, x : x + w] = enlarge(np.ascontiguousarray(strength), w, h)
     zoom = shown_zoom(*picture.shape[:2])
@@ -69,7 +129,7 @@ def overlay(
     shown = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_CUBIC), np.uint8)
     strength = np.clip(enlarge(canvas, *size), 0, 1)
     blended = _blend(shown, strength)
-    return with_caption(_with_bar(blended, full_scale), caption)
+    return with_caption(_with_bar(blended, scale), caption)
 
 
 def shown_zoom(height: int, width: int) -> int:
@@ -85,15 +145,16 @@ def _blend(picture: NDArray[np.uint8], strength: NDArray[np.float32]) -> NDArray
     return np.asarray(picture * (1 - opacity) + colours * opacity + 0.5, np.float32).clip(0, 255).astype(np.uint8)
 
 
-def _with_bar(picture: NDArray[np.uint8], full_scale: float) -> NDArray[np.uint8]:
-    """The picture with a colour bar at its right: evidence in logits, 0 at the bottom."""
+def _with_bar(picture: NDArray[np.uint8], scale: MapScale) -> NDArray[np.uint8]:
+    """The picture with a colour bar at its right: evidence in logits, the background's at the bottom."""
     height = picture.shape[0]
     width = max(24, int(picture.shape[1] * BAR_SHARE))
     ramp = np.linspace(255, 0, height).astype(np.uint8)[:, np.newaxis].repeat(width, axis=1)
     bar = np.asarray(cv2.cvtColor(cv2.applyColorMap(ramp, COLOURS), cv2.COLOR_BGR2RGB), np.uint8)
     margin = np.full((height, width * 3, 3), 255, np.uint8)
     size = height / 900
-    for share, value in ((1.0, full_scale), (0.5, full_scale / 2), (0.0, 0.0)):
+    middle = (scale.background + scale.full_scale) / 2
+    for share, value in ((1.0, scale.full_scale), (0.5, middle), (0.0, scale.background)):
         row = int((1 - share) * (height - 1) * 0.96 + height * 0.03)
         _write(margin, f"{value:.1f}", (4, row), size)
     return np.concatenate([picture, bar, margin], axis=1)

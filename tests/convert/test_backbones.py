@@ -29,7 +29,7 @@ from edge_convert.backbones.torch_weights import MAGIC, PROTOCOL, read_state_dic
 from edge_convert.backbones.width import channels, widened
 from edge_convert.export import export_int8, model_entry, outputs_of, roles
 from edge_convert.network import build_classifier, check_network, scaled
-from edge_convert.recipe import NetworkRecipe, Recipe, TrainRecipe
+from edge_convert.recipe import NetworkRecipe, Recipe, SaliencyRecipe, TrainRecipe
 from edge_runtime.interpreter import Network
 
 
@@ -55,6 +55,7 @@ Head = Literal["pool", "dense"]
 
 def a_recipe(name: str, *, classes: tuple[str, ...] = ("no", "yes"), **network: Any) -> Recipe:
     return Recipe(
+        saliency=SaliencyRecipe(method="cam", on_request="none"),
         name="here",
         classes=classes,
         positive=classes[-1:],
@@ -237,7 +238,7 @@ def test_vgg16_of_100_pixels_and_seven_classes_becomes_an_int8_file(head: Head) 
     """At an eighth of the width, for speed; the slow tests send the whole width through."""
     recipe = a_recipe("vgg16", head=head, side_px=100, classes=SEVEN, width=0.125)
     model = build_classifier(recipe)
-    data = export_int8(recipe, model, np.random.default_rng(1).integers(0, 256, (8, 100, 100, 3), np.uint8))
+    data = export_int8(recipe, model, None, np.random.default_rng(1).integers(0, 256, (8, 100, 100, 3), np.uint8))
     network = Network(model_entry(recipe, "int8"), data, side_px=100, classes=7)
     network.run(noise(100)[0])
     assert network.has("class_activation") == (head == "pool")

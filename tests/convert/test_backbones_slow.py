@@ -24,7 +24,8 @@ from edge_convert.network import build_classifier, feature_maps, scaled
 from edge_convert.prepare import Prepared
 from edge_convert.progress import finish
 from edge_convert.prune import choose_layers, prune
-from edge_convert.recipe import NetworkRecipe, PruneRecipe, Recipe, TrainRecipe
+from edge_convert.recipe import NetworkRecipe, PruneRecipe, Recipe, SaliencyRecipe, TrainRecipe
+from edge_convert.saliency.readout import fit_readout
 from edge_convert.train.finetune import finetune
 from edge_runtime import saliency
 from edge_runtime.interpreter import Network
@@ -136,7 +137,11 @@ def whole_way(recipe: Recipe) -> WholeWay:
     model, _, rows = finish(prune(recipe, model, prepared))
     chosen = choose_layers(model)
     pruned = [row.sparsity for row in rows if row.layer in chosen]
-    files = {"float32": export_float(recipe, model), "int8": export_int8(recipe, model, prepared.pictures)}
+    readout = finish(fit_readout(recipe, model, prepared)) if recipe.network.head == "pool" else None
+    files = {
+        "float32": export_float(recipe, model, readout),
+        "int8": export_int8(recipe, model, readout, prepared.pictures),
+    }
     outputs: dict[str, dict[str, list[NDArray[np.float32]]]] = {}
     for variant, data in files.items():
         network = Network(model_entry(recipe, variant), data, side_px=SIDE_PX, classes=2, channels=channels)
@@ -185,9 +190,10 @@ def test_a_network_goes_the_whole_way(name: str, network: dict[str, Any]) -> Non
 def test_vgg16_of_100_pixels_and_seven_classes_becomes_an_int8_file_at_full_width(head: Any) -> None:
     classes = tuple(f"kind {index}" for index in range(7))
     network = NetworkRecipe(backbone="vgg16", side_px=100, weights="none", head=head)
-    recipe = Recipe(name="slow", classes=classes, positive=classes[-1:], network=network)
+    maps = SaliencyRecipe(method="cam")
+    recipe = Recipe(name="slow", classes=classes, positive=classes[-1:], network=network, saliency=maps)
     model = build_classifier(recipe)
-    data = export_int8(recipe, model, np.random.default_rng(1).integers(0, 256, (8, 100, 100, 3), np.uint8))
+    data = export_int8(recipe, model, None, np.random.default_rng(1).integers(0, 256, (8, 100, 100, 3), np.uint8))
     # A byte a weight: 14.7 million in convolutions; 3 x 3 x 512 x 4096 and 4096 x 4096 more in the dense layers.
     assert len(data) == pytest.approx(14.7e6 + (18.9e6 + 16.8e6 if head == "dense" else 0), rel=0.02)
     runtime = Network(model_entry(recipe, "int8"), data, side_px=100, classes=7)

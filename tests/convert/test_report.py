@@ -34,6 +34,7 @@ from edge_convert.report import ReportInputs, numbers, write_report
 from edge_convert.report.gallery import MISSES_SHOWN, SHOWN, gallery, with_boxes
 from edge_convert.report.inline import PALETTE
 from edge_convert.report.numbers import Scored
+from edge_convert.saliency.readout import fit_readout
 from edge_convert.train.last_layer import fit_last_layer
 from edge_convert.verify import Gate, Verification, draft_bundle, verify
 from edge_runtime.evaluate import Prediction
@@ -52,6 +53,7 @@ SECTIONS = [
     "training",
     "size",
     "agreement",
+    "maps",
     "gallery",
     "data",
     "doubt",
@@ -66,7 +68,9 @@ RECIPE = Recipe(
     quantize=QuantizeRecipe(calibration_pictures=8),
     # Low, so that some of the findings are certain to be missed.
     decision=DecisionRecipe(profile="sensitivity >= 0.7", rule="point", prevalence=0.02),
-    gates=GateRecipe(min_auc=0.0, max_auc_drop=1.0, max_flips=1.0, min_saliency_agreement=-1.0),
+    gates=GateRecipe(
+        min_auc=0.0, max_auc_drop=1.0, max_flips=1.0, min_saliency_agreement=-1.0, max_randomised_agreement=1.0
+    ),
 )
 
 
@@ -121,9 +125,10 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> ReportInputs:
     settle(model, prepared.pictures[prepared.rows("train")])
     first = finish(fit_last_layer(model, RECIPE, prepared))
     rows = export.choose_calibration(RECIPE, prepared)
+    readout = finish(fit_readout(RECIPE, model, prepared))
     models = {
-        "int8": export.export_int8(RECIPE, model, prepared.pictures[rows]),
-        "float32": export.export_float(RECIPE, model),
+        "int8": export.export_int8(RECIPE, model, readout, prepared.pictures[rows]),
+        "float32": export.export_float(RECIPE, model, readout),
     }
     bundle = stage / "dots.edge"
     bundle.write_bytes(b"a bundle")
@@ -132,7 +137,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> ReportInputs:
         recipe=RECIPE,
         prepared=prepared,
         models=models,
-        verification=finish(verify(RECIPE, prepared, models, models["float32"])),
+        verification=finish(verify(RECIPE, prepared, models, models["float32"], model, readout)),
         history=(first, *later),
         sparsity=tuple(sparsity_by_layer(model)),
         calibration=tuple(prepared.samples[row].name for row in rows),
@@ -330,14 +335,14 @@ def test_the_gates_are_shown_as_measured(inputs: ReportInputs, page: Page) -> No
 
 
 def test_a_build_that_meets_its_gates_names_its_bundle(page: Page) -> None:
-    assert "All 5 gates passed. The bundle dots.edge (0.00 MB) was written." in page.text("header")
+    assert "All 6 gates passed. The bundle dots.edge (0.00 MB) was written." in page.text("header")
     assert re.search(r"sha256 of dots\.edge: [0-9a-f]{64} ", page.text("data"))
 
 
 def test_a_missed_gate_is_the_first_thing_said(inputs: ReportInputs, tmp_path: Path) -> None:
     gates = (*inputs.verification.gates, Gate(name="beauty <1>", measured=0.5, limit=0.9, at_most=False))
     page = written(tmp_path, replace(inputs, verification=replace(inputs.verification, gates=gates), bundle=None))
-    assert "1 of 6 gates missed. No bundle was made. Missed: beauty <1>." in page.text("header")
+    assert "1 of 7 gates missed. No bundle was made. Missed: beauty <1>." in page.text("header")
     assert "beauty <1> 0.5000 at least 0.9 MISSED" in page.text("gates")
 
 
@@ -517,7 +522,8 @@ def screener(inputs: ReportInputs, *, roles: tuple[str, ...] = export.roles(RECI
     entries = {
         name: replace(entry, outputs={role: role for role in roles}) for name, entry in draft.manifest.models.items()
     }
-    manifest = replace(draft.manifest, saliency=v.saliency_scale, models=entries)
+    shown = v.saliency if "fine_activation" in roles else None
+    manifest = replace(draft.manifest, saliency=shown, models=entries)
     return Screener(Bundle(manifest=manifest, parts=draft.parts, sha256=""))
 
 

@@ -86,7 +86,11 @@ def test_int8_outputs_are_those_of_x86_to_the_last_bit(board: str, stage: Path) 
     assert done.returncode == 0, done.stderr
     subprocess.run([sys.executable, *words, "here.npz"], cwd=stage, check=True, capture_output=True)
     there, here = np.load(stage / f"{board}.npz"), np.load(stage / "here.npz")
-    assert set(there.files) == set(here.files) == {"input", "probabilities", "class_activation", "embedding"}
+    assert (
+        set(there.files)
+        == set(here.files)
+        == {"input", "probabilities", "class_activation", "fine_activation", "embedding"}
+    )
     for name in here.files:
         assert len(here[name]) == 100
         assert there[name].dtype == (np.uint8 if name == "input" else np.int8)

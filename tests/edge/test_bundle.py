@@ -21,7 +21,6 @@ from edge.bundle import (
     Golden,
     Manifest,
     ModelFile,
-    SaliencyScale,
     parse_bundle,
     read_bundle,
     write_bundle,
@@ -31,6 +30,7 @@ from edge.errors import BundleError
 from edge.fields import FieldError
 from edge.preprocess import Preprocessing
 from edge.profile import parse_profile
+from edge.saliency import MapScale, Saliency
 
 PARTS = {"model.tflite": b"model" * 1000, "golden/00.jpg": b"picture", "golden/00.npz": b"arrays", "card.md": b"# card"}
 MODEL = ModelFile(
@@ -60,7 +60,7 @@ MANIFEST_RECORD = Manifest(
         standing="profile met: sensitivity is at least 0.9600",
         fitted_on="70 positive of 160 validation pictures, int8",
     ),
-    saliency=SaliencyScale(full_scale=2.0),
+    saliency=Saliency(method="cam", scales={"cam": MapScale(background=0.5, full_scale=2.0)}),
     golden=(Golden(picture="golden/00.jpg", input_sha256="0", outputs="golden/00.npz"),),
     tolerances={"probabilities": 0.01},
     metrics={"auc": 0.9},

@@ -23,6 +23,7 @@ from edge.decision import Calibration, Decision
 from edge.errors import BundleError, InterpreterError, PictureError
 from edge.preprocess import Placement, Preprocessing
 from edge.profile import parse_profile
+from edge.saliency import MapScale
 from edge_runtime import saliency
 from edge_runtime.evaluate import Prediction, calibrated, measure, predict
 from edge_runtime.pipeline import Screener, decide
@@ -80,7 +81,7 @@ def test_one_signature_names_probabilities_map_and_embedding(bundle: Bundle) -> 
         _, model = bundle.model(variant)
         interpreter = importlib.import_module("ai_edge_litert.interpreter").Interpreter(model_content=model)
         (signature,) = interpreter.get_signature_list().values()
-        assert sorted(signature["outputs"]) == ["class_activation", "embedding", "probabilities"]
+        assert sorted(signature["outputs"]) == ["class_activation", "embedding", "fine_activation", "probabilities"]
 
 
 def test_the_mean_of_a_class_map_is_its_logit(bundle: Bundle, pictures: list[Path]) -> None:
@@ -188,7 +189,9 @@ def test_an_overlay_of_no_evidence_is_the_picture_itself() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (500, 600, 3)).astype(np.uint8)
     placement = Placement(source_xywh=(50, 0, 500, 500), target_xywh=(0, 0, 96, 96))
     cold = np.full((3, 3), -4, np.float32)
-    shown = saliency.overlay(picture, cold, placement, side_px=96, full_scale=3.0, caption="clear")
+    shown = saliency.overlay(
+        picture, cold, placement, side_px=96, scale=MapScale(background=0.0, full_scale=3.0), caption="clear"
+    )
     np.testing.assert_array_equal(shown[:500, :600], picture)
 
 
@@ -197,7 +200,12 @@ def test_an_overlay_is_hot_where_the_evidence_is() -> None:
     heat = np.zeros((5, 5), np.float32)
     heat[1, 3] = 3
     shown = saliency.overlay(
-        picture, heat, Preprocessing(side_px=100).place(500, 500), side_px=100, full_scale=3.0, caption="refer"
+        picture,
+        heat,
+        Preprocessing(side_px=100).place(500, 500),
+        side_px=100,
+        scale=MapScale(background=0.0, full_scale=3.0),
+        caption="refer",
     )
     change = np.abs(shown[:500, :500].astype(int) - 128).sum(axis=2)
     row, column = np.unravel_index(int(change.argmax()), change.shape)

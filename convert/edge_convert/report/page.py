@@ -118,7 +118,7 @@ def _calibrated(inputs: ReportInputs) -> str:
 def _gallery(inputs: ReportInputs, splits: list[str]) -> tuple[Kind, ...]:
     v = inputs.verification
     draft = draft_bundle(inputs.recipe, inputs.prepared, inputs.models, v.decision)
-    scaled = replace(draft, manifest=replace(draft.manifest, saliency=v.saliency_scale))
+    scaled = replace(draft, manifest=replace(draft.manifest, saliency=v.saliency))
     found = {split: v.predictions[f"{split}/int8"] for split in splits}
     return gallery(Screener(scaled), found, inputs.prepared.samples, v.decision.threshold)
 

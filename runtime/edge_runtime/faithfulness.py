@@ -1,0 +1,177 @@
+"""What a heat map is worth: does it point at what was marked, and does the score depend on what it shows?
+
+Pointing game (Zhang et al. 2018), intersection over union with the marked boxes, and the deletion and insertion curves
+of Petsiuk et al. 2018 beside those of a random order. Measured by the code that screens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.dataset import Box, Sample
+from edge.errors import PictureError
+from edge_runtime import saliency
+from edge_runtime.metrics import Interval, wilson
+from edge_runtime.pipeline import Screener, Screening
+
+STEPS = 12
+"""Of a curve, from nothing to all of the picture."""
+REGION_SHARE = 0.5
+"""Of the map's peak: what reaches it is the region that the map shows."""
+CELLS = 14
+"""A side of the random order's cells: pixel by pixel it would be noise that no map resembles."""
+BLUR_SHARE = 0.1
+"""Of the input's side, the standard deviation of the blur that takes a place away: black squares are a finding too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Faithfulness:
+    """Of referred findings, n of them, n_boxes with marked boxes.
+
+    pointing: share whose map peaks inside a box. iou: mean intersection over union of the map's region with the boxes.
+    deletion, insertion: mean score of the finding while the places are taken away, or put back, in the map's order: low
+    and high where the score depends on them. deletion_random, insertion_random: in a random order of cells.
+    """
+
+    n: int
+    n_boxes: int
+    pointing: Interval | None
+    iou: float | None
+    deletion: float
+    insertion: float
+    deletion_random: float
+    insertion_random: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneMap:
+    """The same of one picture. hit, iou: None without boxes."""
+
+    hit: bool | None
+    iou: float | None
+    deletion: float
+    insertion: float
+    deletion_random: float
+    insertion_random: float
+
+
+def judge_map(screener: Screener, screening: Screening, boxes: Sequence[Box]) -> OneMap:
+    """Judge the map of one screened picture. boxes: x, y, width, height in pixels of the upright picture."""
+    assert screening.heat is not None
+    side = screener.manifest.preprocessing.side_px
+    heat = saliency.enlarge(screening.heat, side, side)
+    order = np.argsort(-heat, axis=None, kind="stable")
+    random = np.random.default_rng(0).random((CELLS, CELLS)).astype(np.float32)
+    shuffled = np.argsort(-cv2.resize(random, (side, side), interpolation=cv2.INTER_NEAREST), axis=None, kind="stable")
+    deletion, insertion = curves(screener, screening.tensor, order)
+    deletion_random, insertion_random = curves(screener, screening.tensor, shuffled)
+    marked = _marked(screening, boxes, side)
+    return OneMap(
+        hit=None if marked is None else bool(marked.flat[order[0]]),
+        iou=None if marked is None else _iou(heat, marked),
+        deletion=deletion,
+        insertion=insertion,
+        deletion_random=deletion_random,
+        insertion_random=insertion_random,
+    )
+
+
+def summarise(found: Sequence[OneMap]) -> Faithfulness | None:
+    """The measures over pictures; None where there are none."""
+    if not found:
+        return None
+    boxed = [one for one in found if one.hit is not None]
+    overlaps = [one.iou for one in boxed if one.iou is not None]
+    return Faithfulness(
+        n=len(found),
+        n_boxes=len(boxed),
+        pointing=wilson(sum(bool(one.hit) for one in boxed), len(boxed)) if boxed else None,
+        iou=float(np.mean(overlaps)) if overlaps else None,
+        deletion=float(np.mean([one.deletion for one in found])),
+        insertion=float(np.mean([one.insertion for one in found])),
+        deletion_random=float(np.mean([one.deletion_random for one in found])),
+        insertion_random=float(np.mean([one.insertion_random for one in found])),
+    )
+
+
+def measure_faithfulness(screener: Screener, samples: Iterable[Sample]) -> Iterable[OneMap | None]:
+    """Judge the maps of the findings among labelled pictures that are referred, one by one; None for the others."""
+    for sample in samples:
+        if sample.label not in screener.manifest.decision.positive:
+            yield None
+            continue
+        try:
+            screening = screener.screen_file(sample.path, explain=True)
+        except PictureError:
+            yield None
+            continue
+        verdict = screening.verdict
+        referred = screening.heat is not None and verdict.probability >= verdict.threshold
+        yield judge_map(screener, screening, sample.boxes) if referred else None
+
+
+def curves(screener: Screener, tensor: NDArray[np.uint8], order: NDArray[np.int64]) -> tuple[float, float]:
+    """The mean score while pixels are blurred away in their order, and while they come back into the blurred picture.
+
+    tensor: (side, side, channels) uint8. order: (side * side,) indices of pixels, the most telling first.
+    """
+    blurred = cv2.GaussianBlur(tensor, (0, 0), BLUR_SHARE * tensor.shape[0]).reshape(tensor.shape)
+    scores: dict[str, list[float]] = {"deletion": [], "insertion": []}
+    for step in range(STEPS + 1):
+        chosen = order[: round(step / STEPS * len(order))]
+        for name, start, other in (("deletion", tensor, blurred), ("insertion", blurred, tensor)):
+            mixed = start.reshape(-1, tensor.shape[-1]).copy()
+            mixed[chosen] = other.reshape(-1, tensor.shape[-1])[chosen]
+            scores[name].append(screener.score(mixed.reshape(tensor.shape)))
+    deletion, insertion = (float((sum(found) - (found[0] + found[-1]) / 2) / STEPS) for found in scores.values())
+    return deletion, insertion
+
+
+def _marked(screening: Screening, boxes: Sequence[Box], side: int) -> NDArray[np.bool_] | None:
+    """The boxes' places in the input, (side, side); None where no box reaches into it."""
+    marked = np.zeros((side, side), np.bool_)
+    place = screening.placement
+    for x, y, width, height in boxes:
+        left, top = place.to_input(x, y)
+        right, bottom = place.to_input(x + width, y + height)
+        rows = slice(max(0, round(top)), max(0, round(bottom)))
+        marked[rows, max(0, round(left)) : max(0, round(right))] = True
+    return marked if marked.any() else None
+
+
+def _iou(heat: NDArray[np.float32], marked: NDArray[np.bool_]) -> float:
+    shown = heat >= REGION_SHARE * heat.max() if heat.max() > 0 else np.zeros_like(marked)
+    return float((shown & marked).sum() / (shown | marked).sum())
+
+
+def describe(found: Faithfulness | None) -> list[str]:
+    """The measures as lines for people."""
+    if found is None:
+        return ["  no finding was referred, so there is no map to judge"]
+    rows = [
+        (f"peaks inside a marked box, {found.n_boxes} referred findings", str(found.pointing)),
+        ("overlap with the boxes (IoU of the half-peak region)", "" if found.iou is None else f"{found.iou:.3f}"),
+        ("deletion: score while the map's places go", f"{found.deletion:.3f} (random {found.deletion_random:.3f})"),
+        ("insertion: score while they come back", f"{found.insertion:.3f} (random {found.insertion_random:.3f})"),
+    ]
+    return [
+        f"  {name:<56} {value}" for name, value in rows if found.n_boxes or not name.startswith(("peaks", "overlap"))
+    ]
+
+
+def describe_built(evidence: object) -> list[str]:
+    """What the build measured of a kind of map, as lines for people. evidence: as in the manifest."""
+    rows = {
+        "to_float": "rank agreement with the float32 file",
+        "to_grad_cam": "rank agreement with Grad-CAM by Keras",
+        "randomised": "the same under a random last layer, absolute",
+    }
+    if not isinstance(evidence, dict):
+        return []
+    known = [(text, evidence.get(key)) for key, text in rows.items()]
+    return [f"  {text:<56} {value:.3f}" for text, value in known if isinstance(value, (int, float))]
