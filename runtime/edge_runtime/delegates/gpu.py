@@ -73,8 +73,11 @@ class CompiledNetwork:
     def __init__(self, cpu: Network, model: Any) -> None:
         """cpu: the same model on the CPU, which knows how its tensors are written and read."""
         self._cpu, self._model = cpu, model
-        self._inputs, self._outputs = model.create_input_buffers(0), model.create_output_buffers(0)
-        key, signature = next(iter(model.get_signature_list().items()))
+        signatures = model.get_signature_list()
+        key = cpu.entry.signature or next(iter(signatures))
+        signature, self._index = signatures[key], model.get_signature_index(key)
+        self._inputs = model.create_input_buffers(self._index)
+        self._outputs = model.create_output_buffers(self._index)
         details = model.get_output_tensor_details(key)
         self._places = {}
         for role, name in cpu.entry.outputs.items():
@@ -84,7 +87,7 @@ class CompiledNetwork:
     def run(self, picture: NDArray[np.uint8]) -> None:
         """Run the network; returns before the GPU is done, which `output` waits for."""
         self._inputs[0].write(np.ascontiguousarray(self._cpu.encode(picture)))
-        self._model.run_by_index(0, self._inputs, self._outputs)
+        self._model.run_by_index(self._index, self._inputs, self._outputs)
 
     def output(self, role: str) -> NDArray[np.float32]:
         """The output of the last run, real-valued float32, without the batch axis."""
