@@ -22,6 +22,7 @@ from edge.errors import BundleError, EdgeError
 from edge.fields import FieldError, build, plain
 from edge.files import read_ordinary, write_atomically
 from edge.preprocess import Preprocessing
+from edge.reference import Reference
 from edge.saliency import OnRequest, Saliency
 
 SCHEMA = 3
@@ -119,7 +120,8 @@ class Golden:
 class Manifest:
     """What a bundle is. `metrics`, `recipe`, `data` and `versions` are evidence: shown, never acted on.
 
-    tolerances: by role, the largest absolute difference from the golden outputs that a device may show.
+    tolerances: by role, the largest absolute difference from the golden outputs that a device may show. reference: the
+    known cases that it carries, None where it carries none.
     """
 
     schema: int
@@ -137,6 +139,7 @@ class Manifest:
     data: dict[str, Any]
     versions: dict[str, str]
     parts: dict[str, Part]
+    reference: Reference | None = None
 
     @property
     def main_model(self) -> str:
@@ -154,6 +157,8 @@ class Manifest:
         channels = self.preprocessing.channels
         if any(len(model.input_mean) not in (0, 1, channels) for model in self.models.values()):
             raise FieldError(f"'input_mean' must have one entry or {channels}, as the picture has channels")
+        if self.reference is not None and not self.reference.counts.keys() <= set(self.labels):
+            raise FieldError("'reference.counts' names what is not among the labels")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,6 +270,7 @@ class _Parts(Mapping[str, bytes]):
 def _require_parts(manifest: Manifest) -> None:
     members = [model.file for model in manifest.models.values()]
     members += [member for golden in manifest.golden for member in (golden.picture, golden.outputs) if member]
+    members += manifest.reference.members if manifest.reference is not None else ()
     for member in members:
         if member not in manifest.parts:
             raise FieldError(f"{member!r} is named but is not among the parts")

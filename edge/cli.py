@@ -20,6 +20,8 @@ VERBS = {
     "screen": ("edge_runtime.commands:screen", "Screen pictures with a bundle: one verdict a line."),
     "watch": ("edge_runtime.watch_commands:watch", "Screen what a camera sees, the newest frame first."),
     "evaluate": ("edge_runtime.commands:evaluate", "Measure a bundle on labelled pictures."),
+    "similar": ("edge_runtime.similar_commands:similar", "The known cases nearest to a picture."),
+    "reference": ("edge_runtime.reference_commands:reference", "A site's own known cases: add, remove, list."),
     "show": ("edge_runtime.commands:show", "Say what a bundle is, and test it on this machine."),
     "bench": ("edge_runtime.bench_commands:bench", "Time a bundle on this machine, step by step."),
     "doctor": ("edge_runtime.doctor_commands:doctor", "What this machine is, what runs on it, what is missing."),

@@ -43,5 +43,9 @@ class CameraError(EdgeError):
     """A camera that is not there, may not be opened, or gives nothing that can be screened."""
 
 
+class StoreError(EdgeError):
+    """A site's file of known cases that cannot be used: damaged, another network's, not writable, in use."""
+
+
 class GateError(EdgeError):
     """A network that missed a gate of its recipe; the bundle is not made."""

@@ -24,6 +24,7 @@ from edge_convert.prepare import Prepared, load_prepared, prepare
 from edge_convert.progress import Progress, Steps, translate
 from edge_convert.prune import LayerSparsity, prune
 from edge_convert.recipe import Recipe
+from edge_convert.reference import ReferenceSet, load_reference, make_reference
 from edge_convert.report import ReportInputs, write_report
 from edge_convert.run_folder import RunFolder, key_of
 from edge_convert.saliency.readout import Readout, fit_readout
@@ -33,11 +34,11 @@ from edge_convert.train.epoch import Epoch
 from edge_convert.train.finetune import finetune, teachers_recipe
 from edge_convert.train.logs import Logs
 from edge_convert.train.trainer import Keeping, Teacher
-from edge_convert.verify import Verification, load_verification, save_verification, verify
+from edge_convert.verify import Verification, draft_bundle, load_verification, save_verification, verify
 
 T = TypeVar("T")
 Leaks = Literal["refuse", "drop"]
-STAGES = ("data", "teacher", "finetune", "prune", "quantize", "verify", "pack", "report")
+STAGES = ("data", "teacher", "finetune", "prune", "quantize", "verify", "reference", "pack", "report")
 WEIGHTS = "weights.npz"
 HISTORY = "history.json"
 SPARSITY = "sparsity.json"
@@ -176,6 +177,18 @@ class Builder:
             steps = verify(r, self.prepared, self._models(), dense, self._load("prune"), self._readout())
             save_verification(stage, (yield from _report_steps("verify", steps)))
 
+    def reference(self) -> Events:
+        """Embed the known cases that the bundle carries, where the recipe wants any."""
+        r = self.recipe
+        if not r.reference.pictures:
+            return
+        if not self._enter("reference", plain(r.reference)):
+            yield StageEvent(stage="reference", reused=True)
+            return
+        with self._writing("reference") as stage:
+            draft = draft_bundle(r, self.prepared, self._models(), self.verification.decision)
+            yield from _report_steps("reference", make_reference(r, self.prepared, draft, stage))
+
     def pack(self) -> Generator[StageEvent, None, Path | None]:
         """Write the bundle, where every gate is met. An older one never outlives a build that missed a gate."""
         path = self.folder.path / f"{self.recipe.name}.edge"
@@ -184,7 +197,9 @@ class Builder:
             path.unlink(missing_ok=True)
             return None
         yield StageEvent(stage="pack")
-        manifest = pack(self.recipe, self.prepared, self._models(), verification, self._sparsity(), path)
+        manifest = pack(
+            self.recipe, self.prepared, self._models(), verification, self._sparsity(), path, self._reference()
+        )
         note = f"{path}: {path.stat().st_size / 1e6:.1f} MB, {len(manifest.golden)} golden pictures"
         yield StageEvent(stage="pack", progress=Progress(done=1, total=1, note=note))
         return path
@@ -202,6 +217,7 @@ class Builder:
             sparsity=tuple(self._sparsity()),
             calibration=tuple(self._calibration()),
             bundle=bundle,
+            reference=self._known(bundle),
         )
         write_report(path, inputs)
         yield StageEvent(stage="report", progress=Progress(done=1, total=1, note=str(path)))
@@ -299,6 +315,15 @@ class Builder:
     def _calibration(self) -> list[str]:
         names: list[str] = json.loads((self.folder.stage("quantize") / CALIBRATION).read_text(encoding="utf-8"))
         return names
+
+    def _reference(self) -> tuple[ReferenceSet, dict[str, bytes]] | None:
+        """The reference set and its parts; None where the recipe wants none."""
+        return load_reference(self.folder.stage("reference")) if self.recipe.reference.pictures else None
+
+    def _known(self, bundle: Path | None) -> ReferenceSet | None:
+        """The record of the reference set. A build that missed a gate has made none."""
+        found = None if bundle is None else self._reference()
+        return None if found is None else found[0]
 
     def _history(self, stage: str) -> list[Epoch]:
         rows = json.loads((self.folder.stage(stage) / HISTORY).read_text(encoding="utf-8"))

@@ -76,6 +76,7 @@ def model_card(manifest: Manifest, verification: Verification) -> str:
         "",
         f"The bundle carries {sum(golden.outputs is not None for golden in manifest.golden)} of the validation "
         "pictures, encoded anew without their metadata, for the self-test.",
+        *_known_cases(manifest),
         "",
         "## Measures",
         "",
@@ -103,6 +104,21 @@ def _maps(verification: Verification) -> list[str]:
             *describe_built(plain(found)),
         ]
     return ["## Heat maps", "", _block("\n".join(lines))] if lines else []
+
+
+def _known_cases(manifest: Manifest) -> list[str]:
+    """What of the training pictures the bundle carries, in words; nothing where it carries none."""
+    reference = manifest.reference
+    if reference is None:
+        return []
+    side = reference.thumbnail_px
+    small = f"small pictures of {side} px" if side else "no pictures"
+    named = "their names" if manifest.recipe["reference"]["names"] else "numbers for their names"
+    return [
+        "",
+        f"It carries {reference.n} of the {reference.chosen_from} training pictures as known cases for `edge similar`: "
+        f"their embeddings and labels, {small}, {named}.",
+    ]
 
 
 def _block(text: str) -> str:

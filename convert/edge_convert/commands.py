@@ -44,9 +44,9 @@ def convert(
 ) -> None:
     """Build a bundle from labelled pictures as RECIPE says.
 
-    Stages: data, teacher, finetune, prune, quantize, verify, pack, report. Each one's artefacts stay in the build's
-    folder, and a stage whose inputs have not changed is not run again. Exit status 1 where the int8 model misses a
-    gate.
+    Stages: data, teacher, finetune, prune, quantize, verify, reference, pack, report. Each one's artefacts stay in the
+    build's folder, and a stage whose inputs have not changed is not run again. Exit status 1 where the int8 model
+    misses a gate.
     """
     from edge_convert.recipe import read_recipe
 

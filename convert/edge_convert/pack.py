@@ -17,6 +17,7 @@ from edge_convert.golden import make_golden
 from edge_convert.prepare import Prepared
 from edge_convert.prune import LayerSparsity, total_sparsity
 from edge_convert.recipe import Recipe
+from edge_convert.reference import ReferenceSet
 from edge_convert.verify import Verification, draft_bundle
 
 VERSIONS_OF = (
@@ -36,8 +37,10 @@ def pack(
     verification: Verification,
     sparsity: list[LayerSparsity],
     path: Path,
+    reference: tuple[ReferenceSet, dict[str, bytes]] | None = None,
 ) -> Manifest:
-    """Write the bundle. Returns its manifest."""
+    """Write the bundle. reference: the known cases and their parts. Returns its manifest."""
+    known, known_parts = reference or (None, {})
     draft = draft_bundle(recipe, prepared, models, verification.decision)
     golden = make_golden(draft, prepared, verification.predictions["val/int8"])
     manifest = replace(
@@ -45,12 +48,13 @@ def pack(
         saliency=verification.saliency,
         golden=golden.golden,
         tolerances=golden.tolerances,
-        metrics=_metrics(verification, total_sparsity(sparsity)),
+        metrics=_metrics(verification, total_sparsity(sparsity), known),
         recipe=plain(recipe),
         data=prepared.summary(),
         versions=versions(),
+        reference=None if known is None else known.record,
     )
-    parts = {**golden.parts, **draft.parts, CERTIFICATE: to_bytes(prepared.certificate)}
+    parts = {**golden.parts, **draft.parts, **known_parts, CERTIFICATE: to_bytes(prepared.certificate)}
     parts[CARD] = model_card(manifest, verification).encode()
     return write_bundle(path, manifest, parts)
 
@@ -66,7 +70,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _metrics(verification: Verification, zeros: float) -> dict[str, Any]:
+def _metrics(verification: Verification, zeros: float, known: ReferenceSet | None) -> dict[str, Any]:
     evaluations = {}
     for key, evaluation in verification.evaluations.items():
         fields = plain(evaluation)
@@ -82,4 +86,5 @@ def _metrics(verification: Verification, zeros: float) -> dict[str, Any]:
         "by_rule": plain(verification.by_rule),
         "held_out": plain(verification.held_out),
         "saliency": plain(verification.maps),
+        "known_cases": None if known is None else {"neighbours": known.neighbours, "own_class": plain(known.agreement)},
     }

@@ -77,9 +77,11 @@ def convert(
         source = Source(dataset=dataset, identity=dataset.identity(), leaks=leaks, seed=recipe.seed)
         builder = Builder(recipe, folder, source, start=start, logs=logs)
         yield from train_and_verify(builder)
+        verification = builder.verification
+        if verification.passed:
+            yield from builder.reference()
         bundle = yield from builder.pack()
         report = yield from builder.report(bundle)
-        verification = builder.verification
         forget_repeats(builder)
         repeats: Repeats | None = None
         # What a missed gate asks to be changed would be trained several times over.

@@ -14,6 +14,7 @@ from edge.fields import FieldError, build
 from edge.files import read_ordinary
 from edge.preprocess import Colour, Fit, Preprocessing, WideRange
 from edge.profile import parse_profile
+from edge.reference import LARGEST_THUMBNAIL_PX, MAX_CASES, SMALLEST_THUMBNAIL_PX
 from edge.saliency import OnRequest
 
 if sys.version_info >= (3, 11):
@@ -188,6 +189,27 @@ class GateRecipe:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReferenceRecipe:
+    """The known cases that the bundle carries for `edge similar`: training pictures, by their embeddings.
+
+    pictures: how many, at most, every class alike and a rare one whole; 0 for none. thumbnail_px: side of their small
+    pictures, 0 for none: whoever has the bundle sees them. names: whether pictures and groups are named in the bundle
+    as in the data set; else they are numbered, and the build's folder keeps the names.
+    """
+
+    pictures: int = 1000
+    thumbnail_px: int = 96
+    names: bool = False
+
+    def __post_init__(self) -> None:
+        if self.thumbnail_px and not SMALLEST_THUMBNAIL_PX <= self.thumbnail_px <= LARGEST_THUMBNAIL_PX:
+            raise FieldError(
+                f"'reference.thumbnail_px' is {self.thumbnail_px}; it must be 0, or between {SMALLEST_THUMBNAIL_PX} "
+                f"and {LARGEST_THUMBNAIL_PX}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """One build. classes: in the order of the network's outputs. positive: those that mean `refer`.
 
@@ -207,6 +229,7 @@ class Recipe:
     saliency: SaliencyRecipe = field(default_factory=SaliencyRecipe)
     decision: DecisionRecipe = field(default_factory=DecisionRecipe)
     gates: GateRecipe = field(default_factory=GateRecipe)
+    reference: ReferenceRecipe = field(default_factory=ReferenceRecipe)
 
     def __post_init__(self) -> None:
         if not self.name or any(c in self.name for c in "/\\:\0") or self.name.startswith("."):
@@ -266,6 +289,7 @@ class Recipe:
             ("prune.learning_rate", 1e-7, p.learning_rate, 1.0),
             ("quantize.calibration_pictures", 8, self.quantize.calibration_pictures, 10_000),
             ("saliency.pictures", 8, self.saliency.pictures, 100_000),
+            ("reference.pictures", 0, self.reference.pictures, MAX_CASES),
         ]
 
 
@@ -333,4 +357,5 @@ SECTIONS: dict[str, type] = {
     "saliency": SaliencyRecipe,
     "decision": DecisionRecipe,
     "gates": GateRecipe,
+    "reference": ReferenceRecipe,
 }

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ import click
 
 from edge.errors import DataError, EdgeError, PictureError
 from edge.progress_bar import progress_bar
+from edge_runtime.talk import print_failure, tell, tell_delegate, warn
 
 if TYPE_CHECKING:
     from edge.bundle import Bundle
@@ -86,26 +86,26 @@ def screen(
         if screener.manifest.saliency is None:
             raise EdgeError("this bundle's model gives no heat map", remedy="screen without --overlay")
         _make_overlay_folder(overlay_folder, pictures)
-    _warn(screener)
+    warn(screener)
     before = screener.delegate
     done = failed = 0
     found = expand(pictures)
-    _tell(found.passed_over())
+    tell(found.passed_over())
     for path, screening in screener.screen_files(found, explain=overlay_folder is not None):
         done += 1
         if isinstance(screening, PictureError):
             failed += 1
             failure = Failure(picture=str(path), error=screening.message, remedy=screening.remedy)
-            _print_failure(failure, as_json)
+            print_failure(failure, as_json)
             continue
         _print_verdict(screening, as_json)
         if overlay_folder is not None:
             failed += not _write_overlay(screener, screening, overlay_folder)
     if not done:
         raise PictureError("there is no picture in what was named", remedy="name JPEG, PNG, BMP or TIFF files")
-    _tell_delegate(screener, before)
+    tell_delegate(screener, before)
     if failed:
-        _tell(f"{failed} of {done} pictures could not be screened or shown")
+        tell(f"{failed} of {done} pictures could not be screened or shown")
     return 1 if failed or not found.complete else 0
 
 
@@ -161,14 +161,14 @@ def evaluate(
     if judge_maps and screener.method is None:
         raise EdgeError("this bundle's model gives no heat map", remedy="evaluate without --saliency")
     before = screener.delegate
-    _tell_delegate(screener)
+    tell_delegate(screener)
     manifest = screener.manifest
     if not dataset.has_groups and (pattern := _pattern_of_build(dataset.folder, manifest.data)):
         dataset = read_dataset(folder, group_pattern=pattern)
     require_groups(manifest.decision.level, dataset.has_groups)
     if split:
         dataset = in_the_builds_splits(dataset, manifest)
-    _tell(flattery(dataset, manifest, split) or "")
+    tell(flattery(dataset, manifest, split) or "")
     samples = dataset.of_split(split) if split else dataset.samples
     if not samples:
         raise DataError(f"the data set has no picture in split {split!r}", remedy="name another split, or none")
@@ -179,7 +179,7 @@ def evaluate(
             results.append(result)
             bar.show("screening", len(results), len(samples))
     maps = _judged_maps(screener, samples) if judge_maps else None
-    _tell_delegate(screener, before)
+    tell_delegate(screener, before)
     evaluation = measure(
         results,
         labels=manifest.labels,
@@ -271,29 +271,6 @@ def _self_test(bundle: Bundle, interpreter: str | None) -> int:
     return 0
 
 
-def _warn(screener: Screener) -> None:
-    if screener.manifest.synthetic:
-        _tell(f"{screener.manifest.name} was trained on SYNTHETIC pictures: not for patients")
-    main = screener.manifest.main_model
-    if screener.variant != main:
-        _tell(f"calibration and threshold were fitted on the {main} model, not on {screener.variant}")
-    _tell_delegate(screener)
-
-
-def _tell_delegate(screener: Screener, before: Any = None) -> None:
-    """Say that the CPU runs what a delegate was asked for. before: what ran it then, where that was said."""
-    use = screener.delegate
-    if use != before and use.used == "cpu" != use.requested:
-        _tell(f"the CPU runs the network, not {use.requested}: {use.why}")
-
-
-def _tell(text: str) -> None:
-    """Talk on stderr. Nobody listening there is no reason to lose a verdict."""
-    with suppress(OSError):
-        if text:
-            click.echo(text, err=True)
-
-
 def _print_verdict(screening: Screening, as_json: bool) -> None:
     from edge.dataset import printable
 
@@ -304,16 +281,6 @@ def _print_verdict(screening: Screening, as_json: bool) -> None:
         mark = "  SYNTHETIC" if verdict.synthetic else ""
         name = printable(verdict.picture)
         click.echo(f"{verdict.decision:<6} {verdict.probability:.3f}  {verdict.latency_ms.total:7.1f} ms  {name}{mark}")
-
-
-def _print_failure(failure: Any, as_json: bool) -> None:
-    from edge.dataset import printable
-
-    if as_json:
-        click.echo(json.dumps(failure.to_json()))
-    else:
-        name = printable(failure.picture)
-        click.echo(f"error  -----  {'':>10}  {name}: {failure.error}; {failure.remedy}")
 
 
 def _make_overlay_folder(folder: Path, pictures: tuple[Path, ...]) -> None:
@@ -346,7 +313,7 @@ def _write_overlay(screener: Screener, screening: Screening, folder: Path) -> bo
         write_atomically(target, cv2.imencode(".png", cv2.cvtColor(shown, cv2.COLOR_RGB2BGR))[1].tobytes())
     except (OSError, cv2.error) as error:
         reason = error.strerror if isinstance(error, OSError) else "OpenCV refuses its size"
-        _tell(f"no heat map for {printable(screening.verdict.picture)}: {reason}; check {folder} and screen it again")
+        tell(f"no heat map for {printable(screening.verdict.picture)}: {reason}; check {folder} and screen it again")
         return False
     return True
 
@@ -429,6 +396,9 @@ def _describe(bundle: Bundle) -> str:
     lines.append(f"  data         {m.data.get('name', '?')}, fingerprint {str(m.data.get('fingerprint', '?'))[:16]}")
     lines += [f"  made with    {package} {version}" for package, version in sorted(m.versions.items())]
     lines.append(f"  golden       {len(m.golden)} pictures (edge show --self-test)")
+    if m.reference is not None:
+        counts = ", ".join(f"{count} {label}" for label, count in m.reference.counts.items())
+        lines.append(f"  known cases  {m.reference.n} (edge similar): {counts}")
     return "\n".join(lines)
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from edge.bundle import ModelFile
 from edge.errors import InterpreterError
 from edge.native_stderr import without_chatter
+from edge.reference import Coding
 from edge_runtime.interpreters import Package, find
 from edge_runtime.tensors import InputEncoder, to_probabilities
 
@@ -29,6 +30,7 @@ class _Tensor:
     index: int
     scale: float
     zero_point: int
+    dtype: np.dtype[Any]
 
 
 def default_threads() -> int:
@@ -127,6 +129,13 @@ class Network:
         """The output of the last run, real-valued float32, without the batch axis."""
         return self.decode(role, self._interpreter.get_tensor(self._outputs[role].index)[0])
 
+    def coding(self, role: str) -> Coding | None:
+        """How an output's 8 bits, counted from 0, stand for real numbers; None where it has others."""
+        tensor = self._outputs[role]
+        if tensor.dtype.itemsize != 1 or tensor.scale == 0:
+            return None
+        return Coding(scale=tensor.scale, zero_point=tensor.zero_point + (128 if tensor.dtype == np.int8 else 0))
+
     def decode(self, role: str, raw: NDArray[Any]) -> NDArray[np.float32]:
         """What the numbers of an output tensor stand for, real-valued float32. raw: without the batch axis."""
         tensor = self._outputs[role]
@@ -171,7 +180,12 @@ class Network:
                     f"the output {role} of {entry.file} has the shape {list(shape)}", remedy="make the bundle again"
                 )
             scale, zero_point = details[name]["quantization"]
-            found[role] = _Tensor(index=int(details[name]["index"]), scale=float(scale), zero_point=int(zero_point))
+            found[role] = _Tensor(
+                index=int(details[name]["index"]),
+                scale=float(scale),
+                zero_point=int(zero_point),
+                dtype=np.dtype(details[name]["dtype"]),
+            )
         return found
 
 

@@ -17,13 +17,12 @@ import click
 from edge.errors import CameraError, EdgeError
 from edge_runtime.commands import (
     FILE,
-    _tell,
-    _warn,
     delegate_option,
     interpreter_option,
     threads_option,
     variant_option,
 )
+from edge_runtime.talk import tell, warn
 
 if TYPE_CHECKING:
     from edge_runtime.camera.keep import Keeper
@@ -94,7 +93,7 @@ def watch(
     screener = Screener.open(bundle, variant=variant, threads=threads, interpreter=interpreter, delegate=delegate)
     keeper = _keeper(screener, keep_folder, overlay_folder, keep_last)
     window = _window() if in_window else None
-    _warn(screener)
+    warn(screener)
     output = Output(screener, wanted.shown, each=printed == "all", as_json=as_json, keeper=keeper, window=window)
     tally = Tally()
     with _until_told() as told:
@@ -140,9 +139,9 @@ def _window() -> Window:
 
 def _tell_summary(name: str, tally: Tally, note: str, told: bool) -> None:
     if note:
-        _tell(f"{name}: {note}")
+        tell(f"{name}: {note}")
     if told or tally.screened or tally.failed:
-        _tell(f"{name}: {tally.sentence()}")
+        tell(f"{name}: {tally.sentence()}")
 
 
 @contextmanager

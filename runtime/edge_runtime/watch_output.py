@@ -17,8 +17,8 @@ from edge.record import Failure
 from edge_runtime.camera.grabber import Back, Lost
 from edge_runtime.camera.keep import NOT_KEPT, Keeper
 from edge_runtime.camera.watch import Changes, Seen
-from edge_runtime.commands import _tell, _tell_delegate
 from edge_runtime.saliency import with_caption
+from edge_runtime.talk import tell, tell_delegate
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,7 +61,7 @@ class Output:
         elif isinstance(item, Lost):
             self._show_lost(item)
         else:
-            _tell(f"{self._name} is back after {item.after_s:.1f} s")
+            tell(f"{self._name} is back after {item.after_s:.1f} s")
 
     def _show_lost(self, lost: Lost) -> None:
         now, new = time.monotonic(), lost is not self._lost
@@ -71,7 +71,7 @@ class Output:
         if new:
             # The next verdict is news, even where it is the one from before.
             self._changes.due("error", now)
-            _tell(f"{self._name} is tried again until it is back")
+            tell(f"{self._name} is tried again until it is back")
             if self._window is not None:
                 self._window.darken()
         self._lost = lost
@@ -88,7 +88,7 @@ class Output:
             self._print_verdict(seen, result, kept)
         if self._window is not None:
             self._window.show(_shown(self._screener, result))
-        _tell_delegate(self._screener, self._delegate)
+        tell_delegate(self._screener, self._delegate)
         self._delegate = self._screener.delegate
 
     def _keep(self, screening: Screening, decision: str) -> dict[str, str]:
@@ -102,7 +102,7 @@ class Output:
             written = self._keeper.keep(pictures, decision)
         except OSError as error:
             if not self._disk_told:
-                _tell(f"frames are not kept: {error.strerror}; make room on the disk, and check the folder")
+                tell(f"frames are not kept: {error.strerror}; make room on the disk, and check the folder")
             self._disk_told = True
             return {}
         self._disk_told = False

@@ -26,7 +26,7 @@ from edge_convert.recipe import read_recipe
 from edge_convert.run_folder import RunFolder
 from edge_convert.verify import Gate, gate_table, load_verification
 
-STAGES = ["data", "finetune", "prune", "quantize", "verify"]
+STAGES = ["data", "finetune", "prune", "quantize", "verify", "reference"]
 
 
 def test_every_stage_leaves_its_artefacts(tiny_build: TinyBuild) -> None:

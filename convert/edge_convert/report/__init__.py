@@ -11,6 +11,7 @@ from pathlib import Path
 from edge_convert.prepare import Prepared
 from edge_convert.prune import LayerSparsity
 from edge_convert.recipe import Recipe
+from edge_convert.reference import ReferenceSet
 from edge_convert.train.epoch import Epoch
 from edge_convert.verify import Verification
 
@@ -23,7 +24,7 @@ class ReportInputs:
 
     models: TFLite files by variant, `int8` and `float32`. history: the epochs of all phases, in order. calibration:
     names of the pictures that set the quantization ranges, of the training split or of the folder that the recipe
-    names. bundle: the file that was written; None where a gate was missed.
+    names. bundle: the file that was written; None where a gate was missed. reference: the known cases that it carries.
     """
 
     recipe: Recipe
@@ -34,6 +35,7 @@ class ReportInputs:
     sparsity: tuple[LayerSparsity, ...]
     calibration: tuple[str, ...]
     bundle: Path | None
+    reference: ReferenceSet | None = None
 
 
 def write_report(path: Path, inputs: ReportInputs) -> None:

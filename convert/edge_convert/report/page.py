@@ -76,6 +76,8 @@ def _evidence(inputs: ReportInputs, splits: list[str]) -> dict[str, Any]:
             split: tables.decision_rows(int8[split], v.decision.positive, threshold, labels=recipe.classes)
             for split in splits
         },
+        "known": inputs.reference,
+        "known_rows": tables.known_rows(inputs.reference, v.evaluations["val/int8"]),
         "operating": describe(v.decision, {}, v.held_out),
         "sizes": tables.size_rows(v.sizes),
         "zeros": total_sparsity(inputs.sparsity),

@@ -8,6 +8,7 @@ from typing import Any
 
 from edge.fields import plain
 from edge_convert.recipe import Recipe
+from edge_convert.reference import OwnClass, ReferenceSet
 from edge_convert.verify import ModelSize
 from edge_runtime.evaluate import Evaluation, Prediction
 from edge_runtime.judgement import Standing
@@ -61,6 +62,21 @@ class SizeRow:
     compressed_bytes: int
     share: float
     infer_ms: float | None
+
+
+def known_rows(reference: ReferenceSet | None, evaluation: Evaluation) -> list[tuple[str, OwnClass, Interval]]:
+    """Validation pictures by truth, then all: how their nearest known cases agree, and how often the network's most
+    probable label is right.
+    """
+    if reference is None:
+        return []
+    every, *each = reference.agreement
+    rights = {}
+    for index, label in enumerate(evaluation.labels):
+        row = evaluation.confusion[index]
+        rights[label] = (row[index], sum(row))
+    rows = [(one.label, one, wilson(*rights[one.label])) for one in each]
+    return [*rows, ("all", every, evaluation.accuracy)]
 
 
 def threshold_words(threshold: float) -> str:

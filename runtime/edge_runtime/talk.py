@@ -1,0 +1,48 @@
+"""What the device's commands say alike: talk on stderr, and a picture that has no verdict."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from edge.record import Failure
+    from edge_runtime.pipeline import Screener
+
+
+def tell(text: str) -> None:
+    """Talk on stderr. Nobody listening there is no reason to lose a verdict."""
+    with suppress(OSError):
+        if text:
+            click.echo(text, err=True)
+
+
+def warn(screener: Screener) -> None:
+    """Say what a user must know before the first verdict: synthetic, another model than the main one, no delegate."""
+    if screener.manifest.synthetic:
+        tell(f"{screener.manifest.name} was trained on SYNTHETIC pictures: not for patients")
+    main = screener.manifest.main_model
+    if screener.variant != main:
+        tell(f"calibration and threshold were fitted on the {main} model, not on {screener.variant}")
+    tell_delegate(screener)
+
+
+def tell_delegate(screener: Screener, before: Any = None) -> None:
+    """Say that the CPU runs what a delegate was asked for. before: what ran it then, where that was said."""
+    use = screener.delegate
+    if use != before and use.used == "cpu" != use.requested:
+        tell(f"the CPU runs the network, not {use.requested}: {use.why}")
+
+
+def print_failure(failure: Failure, as_json: bool) -> None:
+    """Print the line of a picture that could not be screened, or its JSON record."""
+    from edge.dataset import printable
+
+    if as_json:
+        click.echo(json.dumps(failure.to_json()))
+    else:
+        name = printable(failure.picture)
+        click.echo(f"error  -----  {'':>10}  {name}: {failure.error}; {failure.remedy}")

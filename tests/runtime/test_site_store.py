@@ -1,0 +1,353 @@
+"""A site's own cases: kept beside the sealed bundle, whole after a kill, and a sentence for whatever goes wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import EDGE, TinyBuild, edge
+
+from edge.bundle import Bundle, read_bundle, write_bundle
+from edge.errors import BundleError, StoreError
+from edge_runtime import site_store
+from edge_runtime.pipeline import Screener
+from edge_runtime.similar import known_cases
+from edge_runtime.site_store import SiteStore, default_store
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_build: TinyBuild) -> Bundle:
+    return read_bundle(tiny_build.bundle)
+
+
+@pytest.fixture(scope="module")
+def pictures(tiny_build: TinyBuild) -> list[Path]:
+    return sorted((tiny_build.data / "images").glob("*.jpg"))
+
+
+@pytest.fixture
+def path(tiny_build: TinyBuild, tmp_path: Path) -> Path:
+    """A bundle in a folder of one's own."""
+    path = tmp_path / "tiny.edge"
+    path.write_bytes(tiny_build.bundle.read_bytes())
+    return path
+
+
+def a_case(store: SiteStore, number: int, label: str = "parasite", channels: int = 1280) -> str:
+    """Adds one; returns its id."""
+    codes = np.full(channels, number % 256, np.uint8).tobytes()
+    return store.add(f"{number:064x}", codes, picture=f"{number}.jpg", label=label, note="", thumbnail=b"").id
+
+
+def test_added_cases_are_found_beside_the_bundles_and_the_bundle_is_not_touched(
+    path: Path, pictures: list[Path], tmp_path: Path
+) -> None:
+    before = path.read_bytes()
+    done = edge("reference", "add", path, *pictures[:2], "--label", "parasite", "--note", "seen at 1000x")
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[:3] for line in done.stdout.splitlines()] == [
+        ["added", "site-1", "parasite"],
+        ["added", "site-2", "parasite"],
+    ]
+    found = json.loads(edge("similar", path, pictures[1], "--json", "-k", "1").stdout)["neighbours"]
+    # Where the picture is a training picture too, the bundle's own case comes first.
+    ranked = json.loads(edge("similar", path, pictures[1], "--json", "-k", "100").stdout)["neighbours"]
+    (own,) = [one for one in ranked if one["id"] == "site-2"]
+    assert (own["source"], own["label"], own["distance"]) == ("site", "parasite", 0.0)
+    assert found[0]["distance"] == 0.0
+    assert "this site's" in edge("similar", path, pictures[1], "-k", "100").stdout
+    listed = [json.loads(line) for line in edge("reference", "list", path, "--json").stdout.splitlines()]
+    assert [case["note"] for case in listed] == ["seen at 1000x"] * 2
+    assert {case["bundle_sha256"] for case in listed} == {read_bundle(path).sha256}
+    assert path.read_bytes() == before
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["tiny.edge", "tiny.edge.cases.db"]
+
+
+def test_the_same_picture_twice_is_said_and_another_label_for_it_is_refused(path: Path, pictures: list[Path]) -> None:
+    copy = path.parent / "copy.jpg"
+    copy.write_bytes(pictures[0].read_bytes())
+    edge("reference", "add", path, pictures[0], "--label", "parasite")
+    again = edge("reference", "add", path, copy, "--label", "parasite")
+    assert again.returncode == 0
+    assert again.stdout.startswith("there   site-1")
+    other = edge("reference", "add", path, copy, "--label", "no_parasite")
+    assert other.returncode == 1
+    assert "there already as site-1, and as parasite" in other.stdout
+    assert len(edge("reference", "list", path).stdout.splitlines()) == 1
+
+
+def test_a_label_that_is_not_known_is_refused_unless_it_is_meant(path: Path, pictures: list[Path]) -> None:
+    refused = edge("reference", "add", path, pictures[0], "--label", "Parasite")
+    assert refused.returncode == 1
+    assert "'Parasite' is not a label of this bundle or site: no_parasite, parasite" in refused.stderr
+    assert not default_store(path).exists()
+    meant = edge("reference", "add", path, pictures[0], "--label", "stain", "--new-label")
+    assert meant.returncode == 0, meant.stderr
+    later = edge("reference", "add", path, pictures[1], "--label", "stain")
+    assert later.returncode == 0, later.stderr
+
+
+def test_a_picture_that_cannot_be_read_costs_its_own_line(path: Path, pictures: list[Path]) -> None:
+    broken = path.parent / "broken.jpg"
+    broken.write_bytes(pictures[0].read_bytes()[:2000])
+    done = edge("reference", "add", path, broken, path.parent / "none.jpg", pictures[0], "--label", "parasite")
+    assert done.returncode == 1
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["error", "error", "added"]
+
+
+@pytest.mark.parametrize("words", [[], ["--no-thumbnail"]], ids=["with", "without"])
+def test_a_sheet_shows_a_sites_picture_where_one_was_kept(
+    path: Path, pictures: list[Path], bundle: Bundle, words: list[str]
+) -> None:
+    edge("reference", "add", path, pictures[0], "--label", "parasite", *words)
+    site = SiteStore(default_store(path), bundle).load(thumbnails=True)
+    assert site is not None
+    kept = [bool(data) for data in site.thumbnails]
+    assert kept == [not words]
+    done = edge("similar", path, pictures[0], "--sheet", path.parent / "sheet.jpg")
+    assert done.returncode == 0, done.stderr
+    assert cv2.imread(str(path.parent / "sheet.jpg")) is not None
+
+
+def test_cases_are_removed_all_or_none_and_an_id_is_never_given_again(bundle: Bundle, tmp_path: Path) -> None:
+    store = SiteStore(tmp_path / "cases.db", bundle)
+    assert [a_case(store, number) for number in range(3)] == ["site-1", "site-2", "site-3"]
+    for wrong in ("site-9", "00001", "site-", "site-1 OR 1", "site-99999999999999999999"):
+        with pytest.raises(StoreError, match="none was removed"):
+            store.remove(["site-3", wrong])
+    assert len(store.cases()) == 3
+    store.remove(["site-3", "site-1"])
+    assert [case.id for case in store.cases()] == ["site-2"]
+    assert a_case(store, 7) == "site-4"
+
+
+def test_a_new_threshold_keeps_the_cases_and_another_network_is_refused(
+    bundle: Bundle, tmp_path: Path, pictures: list[Path]
+) -> None:
+    store = SiteStore(tmp_path / "cases.db", bundle)
+    a_case(store, 1)
+    decision = replace(bundle.manifest.decision, threshold=0.5)
+    moved = replace(bundle, manifest=replace(bundle.manifest, decision=decision), sha256="another")
+    assert len(SiteStore(store.path, moved).cases()) == 1
+    preprocessing = replace(bundle.manifest.preprocessing, fit="squash")
+    models = {"int8": bundle.manifest.models["int8"]}
+    other = replace(bundle.manifest, preprocessing=preprocessing, models=models, golden=(), reference=None)
+    write_bundle(tmp_path / "other.edge", other, {"model.int8.tflite": bundle.parts["model.int8.tflite"]})
+    for verb in (["similar"], ["reference", "add", "--label", "parasite"]):
+        done = edge(*verb, tmp_path / "other.edge", pictures[0], "--store", store.path)
+        assert done.returncode == 1
+        assert "were embedded by another network (of the bundle tiny)" in done.stderr
+        assert "add the pictures again" in done.stderr
+
+
+def test_a_bundle_without_embedding_has_no_store(bundle: Bundle, tmp_path: Path) -> None:
+    entry = bundle.manifest.models["int8"]
+    blind = replace(entry, outputs={"probabilities": entry.outputs["probabilities"]})
+    with pytest.raises(BundleError, match="gives no embedding"):
+        SiteStore(tmp_path / "cases.db", replace(bundle, manifest=replace(bundle.manifest, models={"int8": blind})))
+
+
+def not_ours(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE bookmarks (url TEXT)")
+        connection.commit()
+
+
+def overwritten(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[4096:12288] = os.urandom(8192)
+    path.write_bytes(data)
+
+
+def shortened_embedding(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE cases SET codes = x'00'")
+        connection.commit()
+
+
+def from_the_future(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 9")
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "text": (lambda p: p.write_text("no database at all"), "is damaged, or no file of known cases"),
+    "cut short": (lambda p: p.write_bytes(p.read_bytes()[:5000]), "is damaged"),
+    "overwritten": (overwritten, "is damaged"),
+    "an embedding cut short": (shortened_embedding, "is damaged"),
+    "another program's": (lambda p: (p.unlink(), not_ours(p)), "is not a file of known cases"),
+    "a later schema": (from_the_future, "schema of .* is 9; this version reads schema 1"),
+    "a folder": (lambda p: (p.unlink(), p.mkdir()), "cannot be opened"),
+}
+
+
+@pytest.mark.parametrize(("damage", "words"), DAMAGES.values(), ids=DAMAGES)
+def test_a_store_that_is_none_is_a_sentence(
+    bundle: Bundle, tmp_path: Path, damage: Callable[[Path], object], words: str
+) -> None:
+    store = SiteStore(tmp_path / "cases.db", bundle)
+    for number in range(5):
+        a_case(store, number)
+    damage(store.path)
+    with pytest.raises(StoreError, match=words) as caught:
+        store.load()
+    assert caught.value.remedy
+
+
+def test_a_store_that_cannot_be_written_is_a_sentence(path: Path, pictures: list[Path]) -> None:
+    for place in ("/proc/cases.db", path.parent / "nowhere/cases.db", path.parent):
+        done = edge("reference", "add", path, pictures[0], "--label", "parasite", "--store", place)
+        assert done.returncode == 1
+        assert len(done.stderr.splitlines()) == 2
+        assert str(place) in done.stderr.splitlines()[0]
+
+
+def test_a_store_that_was_named_and_is_not_there_is_a_sentence(path: Path, pictures: list[Path]) -> None:
+    for words in (["similar", path, pictures[0]], ["reference", "list", path], ["reference", "remove", path, "site-1"]):
+        done = edge(*words, "--store", path.parent / "none.db")
+        assert done.returncode == 1
+        assert "there is no file of known cases at" in done.stderr
+
+
+def test_a_full_disk_keeps_the_cases_before(path: Path, pictures: list[Path], bundle: Bundle) -> None:
+    """A limit of file size stands for the disk: to SQLite both are writes that fail."""
+    edge("reference", "add", path, pictures[0], "--label", "parasite")
+    words = [*EDGE, "reference", "add", str(path), *map(str, pictures[1:30]), "--label", "parasite"]
+
+    def little_room() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+
+    done = subprocess.run(words, capture_output=True, text=True, check=False, preexec_fn=little_room)
+    assert done.returncode == 1
+    assert "the disk did not take the case" in done.stderr
+    said = len(done.stdout.splitlines())
+    kept = SiteStore(default_store(path), bundle).cases()
+    assert 1 + said <= len(kept) <= 2 + said < 30
+
+
+READ_ONLY = """
+import os, sys
+from pathlib import Path
+from edge.bundle import read_bundle
+from edge.errors import StoreError
+from edge_runtime.site_store import SiteStore
+store = SiteStore(Path(sys.argv[2]), read_bundle(Path(sys.argv[1]), whole=False))
+if not os.getuid():
+    os.setuid(65534)  # the superuser may write everywhere
+assert len(store.cases()) == len(store.load()) == 1
+try:
+    store.remove(["site-1"])
+except StoreError as error:
+    print(error.message)
+"""
+
+
+def test_a_folder_that_may_only_be_read_still_shows_its_cases(path: Path, bundle: Bundle) -> None:
+    """As on a write-protected stick: SQLite could not make its helper files there."""
+    with tempfile.TemporaryDirectory() as named:
+        folder = Path(named)
+        store = SiteStore(folder / "cases.db", bundle)
+        a_case(store, 1)
+        folder.chmod(0o555)
+        words = [sys.executable, "-c", READ_ONLY, str(path), str(store.path)]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        folder.chmod(0o755)
+    assert done.returncode == 0, done.stderr
+    assert "cannot be opened (attempt to write a readonly database)" in done.stdout
+
+
+def test_a_writer_that_does_not_end_is_a_sentence_and_readers_do_not_wait(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SiteStore(tmp_path / "cases.db", bundle)
+    a_case(store, 1)
+    monkeypatch.setattr(site_store, "WAIT_S", 0.2)
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("DELETE FROM cases")
+        with pytest.raises(StoreError, match="another program is writing"):
+            a_case(store, 2)
+        assert [case.id for case in store.cases()] == ["site-1"]
+        other.execute("ROLLBACK")
+    assert a_case(store, 2) == "site-2"
+
+
+def test_two_processes_at_once_add_every_picture_once(path: Path, pictures: list[Path], bundle: Bundle) -> None:
+    processes = [
+        subprocess.Popen(
+            [*EDGE, "reference", "add", str(path), *map(str, part), "--label", "parasite"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for part in (pictures[:40], pictures[20:60], list(reversed(pictures[:60])))
+    ]
+    outputs = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], outputs
+    cases = SiteStore(default_store(path), bundle).cases()
+    assert len({case.picture_sha256 for case in cases}) == len(cases) == 60
+    assert len({case.id for case in cases}) == 60
+
+
+ADD_FOR_EVER = """
+import sys
+from pathlib import Path
+import numpy as np
+from edge.bundle import read_bundle
+from edge_runtime.site_store import SiteStore
+store = SiteStore(Path(sys.argv[2]), read_bundle(Path(sys.argv[1]), whole=False))
+number = int(sys.argv[3])
+while True:
+    codes = np.full(1280, number % 256, np.uint8).tobytes()
+    thumbnail = bytes([number % 256]) * 5000
+    store.add(f"{number:064x}", codes, picture=f"{number}.jpg", label="parasite", note="", thumbnail=thumbnail)
+    print(number, flush=True)
+    number += 1
+"""
+
+
+def test_a_killed_add_leaves_whole_cases_and_all_that_it_said(path: Path, bundle: Bundle, tmp_path: Path) -> None:
+    """A real process, killed at four moments; the next one goes on in what it left."""
+    random, said = np.random.default_rng(5), 0
+    store = SiteStore(tmp_path / "cases.db", bundle)
+    for _ in range(4):
+        words = [sys.executable, "-c", ADD_FOR_EVER, str(path), str(store.path), str(said)]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline()
+            time.sleep(random.uniform(0.0, 0.3))
+            process.send_signal(signal.SIGKILL)
+            printed = process.stdout.read().split()
+        said += 1 + len(printed)
+        cases = store.cases()
+        assert said <= len(cases) <= said + 1
+        said = len(cases)
+        with closing(sqlite3.connect(store.path)) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            rows = connection.execute("SELECT number, picture_sha256, codes, thumbnail FROM cases").fetchall()
+        for number, sha256, codes, thumbnail in rows:
+            added = int(sha256, 16)
+            assert (number, codes, thumbnail) == (added + 1, bytes([added % 256]) * 1280, bytes([added % 256]) * 5000)
+    assert known_cases(bundle, Screener(bundle).network, store.load()).sets.keys() == {"bundle", "site"}
+
+
+def test_a_program_killed_before_the_first_case_leaves_a_store_to_go_on_with(bundle: Bundle, tmp_path: Path) -> None:
+    path = tmp_path / "cases.db"
+    path.touch()
+    assert SiteStore(path, bundle).cases() == []
+    assert SiteStore(path, bundle).load() is None
+    assert a_case(SiteStore(path, bundle), 1) == "site-1"
