@@ -32,6 +32,7 @@ VERBS = {
     ),
     "adopt": ("edge_convert.adopt.commands:adopt", "Somebody else's TFLite classifier to a bundle."),
     "convert": ("edge_convert.commands:convert", "Labelled pictures to a verified bundle, by a recipe."),
+    "sweep": ("edge_convert.sweep_commands:sweep", "Build variants of a recipe, and compare them for a device."),
 }
 
 

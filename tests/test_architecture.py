@@ -20,7 +20,19 @@ MAY_IMPORT = {
     "edge": {"edge"} | DEVICE_LIBRARIES,
     "edge_runtime": {"edge", "edge_runtime"} | DEVICE_LIBRARIES,
 }
-COMMANDS = ["screen", "watch", "evaluate", "similar", "reference", "show", "doctor", "data", "adopt", "convert"]
+COMMANDS = [
+    "screen",
+    "watch",
+    "evaluate",
+    "similar",
+    "reference",
+    "show",
+    "doctor",
+    "data",
+    "adopt",
+    "convert",
+    "sweep",
+]
 
 
 def imported_packages(file: Path) -> set[str]:

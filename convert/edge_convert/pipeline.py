@@ -64,12 +64,9 @@ def convert(
     """
     if start is not None and start not in STAGES:
         raise EdgeError(f"there is no stage {start!r}", remedy=f"use one of {', '.join(STAGES)}")
-    if out.resolve().is_relative_to(data.resolve()):
-        raise EdgeError(
-            f"the build's folder {out} lies inside the data set", remedy="name a folder elsewhere with --out"
-        )
+    require_outside(out, data)
     dataset = read_dataset(data, group_pattern=group_pattern)
-    _check_early(recipe, dataset, seeds, folds)
+    check_early(recipe, dataset, seeds, folds)
     if logs is not None:
         require_writable(logs)
     with RunFolder.opened(out) as folder:
@@ -108,7 +105,15 @@ def train_and_verify(build: Builder) -> Events:
     yield from build.verify()
 
 
-def _check_early(recipe: Recipe, dataset: Dataset, seeds: int, folds: int) -> None:
+def require_outside(out: Path, data: Path) -> None:
+    """Raise EdgeError for a build's folder inside the data set: its pictures would be taken for the set's."""
+    if out.resolve().is_relative_to(data.resolve()):
+        raise EdgeError(
+            f"the build's folder {out} lies inside the data set", remedy="name a folder elsewhere with --out"
+        )
+
+
+def check_early(recipe: Recipe, dataset: Dataset, seeds: int = 1, folds: int = 0) -> None:
     """Raise EdgeError for what the later stages would only find after every picture has been read, or much later."""
     network.check_network(recipe)
     if recipe.on_request in ("grad-cam", "hires-cam"):

@@ -92,7 +92,7 @@ def prepare(recipe: Recipe, dataset: Dataset, fingerprint: str, dropped: tuple[s
 
     dropped: names of pictures that were taken out of the data set before, because they leaked.
     """
-    _require_classes(recipe, dataset)
+    require_classes(recipe, dataset)
     require_groups(recipe.decision.level, dataset.has_groups)
     count = len(dataset.samples)
     shape = (count, *recipe.preprocessing.input_shape)
@@ -166,7 +166,8 @@ def load_prepared(folder: Path) -> Prepared:
     )
 
 
-def _require_classes(recipe: Recipe, dataset: Dataset) -> None:
+def require_classes(recipe: Recipe, dataset: Dataset) -> None:
+    """Raise DataError where the recipe's classes are not the data set's labels."""
     if set(dataset.classes) != set(recipe.classes):
         raise DataError(
             f"the data set has the classes {', '.join(dataset.classes)}; the recipe has {', '.join(recipe.classes)}",

@@ -62,6 +62,24 @@ class RunFolder:
             self._move(partial, name)
         return _key_in(self.stage(name) / MARK) == key
 
+    def key(self, name: str) -> str | None:
+        """What the stage was made from; None where it is not whole."""
+        return _key_in(self.stage(name) / MARK)
+
+    def adopt(self, name: str, other: RunFolder) -> None:
+        """Take another build's whole stage over, without a copy where the file system has hard links.
+
+        Stages are never written to in place, so neither build can change the other's. Nothing happens where this build
+        has the very same stage already, or the other one has none.
+        """
+        key = other.key(name)
+        if key is None or self.key(name) == key:
+            return
+        with self.writing(name, key, afresh=True) as partial:
+            for file in other.stage(name).iterdir():
+                if file.name != MARK:
+                    _link(file, partial / file.name)
+
     def forget(self, name: str) -> None:
         """Take the mark off a stage, so that it runs again."""
         (self.stage(name) / MARK).unlink(missing_ok=True)
@@ -91,6 +109,14 @@ class RunFolder:
     def _move(self, partial: Path, name: str) -> None:
         shutil.rmtree(self.stage(name), ignore_errors=True)
         partial.rename(self.stage(name))
+
+
+def _link(file: Path, name: Path) -> None:
+    try:
+        os.link(file, name)
+    except OSError:
+        # exFAT and some network shares have no hard links.
+        shutil.copy2(file, name)
 
 
 def _key_in(mark: Path) -> str | None:

@@ -27,7 +27,7 @@ PR_SET_PDEATHSIG = 1
 
 def main() -> None:
     """Serve until the input ends."""
-    _die_with_parent(os.getppid())
+    die_with_parent(os.getppid())
     # Native code prints to the standard output as it likes: answers go where it cannot.
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
@@ -58,7 +58,7 @@ def _send(replies: BinaryIO, kind: bytes, body: bytes) -> None:
     replies.flush()
 
 
-def _die_with_parent(parent: int) -> None:
+def die_with_parent(parent: int) -> None:
     """Ask Linux to end this process with its parent, even where it hangs in native code.
 
     The signal comes with the end of the thread that started the child: a delegate is opened in one that lasts.

@@ -1,0 +1,1 @@
+"""Several recipes trained, timed together and compared. Read `run` first."""

@@ -1,0 +1,89 @@
+"""The process of one case: an ordinary build whose events go to the sweep that started it.
+
+In: a line of JSON, the job. Out: a line of JSON each: `stage` with how far it is, then `done` or `failed`. What
+libraries print goes to standard error, which is the case's log.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from edge.errors import EdgeError, GateError
+from edge.fields import build
+from edge_convert import pipeline
+from edge_convert.builder import StageEvent
+from edge_convert.progress import finish
+from edge_convert.recipe import Recipe
+from edge_convert.run_folder import RunFolder
+from edge_runtime.delegates.child import die_with_parent
+
+SHOWN_EVERY_S = 0.5
+Send = Callable[[dict[str, Any]], None]
+
+
+def main() -> None:
+    """Build what standard input says; exit status 0 also where a gate is missed, which is a result."""
+    die_with_parent(os.getppid())
+    # Libraries print to the standard output as they like: events go where they cannot.
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+    def send(words: dict[str, Any]) -> None:
+        replies.write(json.dumps(words) + "\n")
+        replies.flush()
+
+    job = json.loads(sys.stdin.buffer.readline())
+    try:
+        _build(job, send)
+    except EdgeError as error:
+        send({"failed": error.message, "remedy": error.remedy})
+    except MemoryError:
+        send({"failed": "out of memory", "remedy": "build fewer at a time with --jobs, or a smaller network"})
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        reason = f"{where}{error.strerror or error}"
+        send({"failed": reason, "remedy": "check the path, the free space and the rights"})
+
+
+def _build(job: dict[str, Any], send: Send) -> None:
+    recipe, out = build(Recipe, job["recipe"]), Path(job["out"])
+    if job["data_from"]:
+        with RunFolder.opened(out) as folder:
+            folder.adopt("data", RunFolder(Path(job["data_from"])))
+    steps = pipeline.convert(recipe, Path(job["data"]), out, leaks=job["leaks"], group_pattern=job["group_pattern"])
+    last = ("", 0.0)
+
+    def tell(event: StageEvent) -> None:
+        nonlocal last
+        progress = event.progress
+        if event.stage == last[0] and not (progress and progress.note) and time.monotonic() - last[1] < SHOWN_EVERY_S:
+            return
+        last = event.stage, time.monotonic()
+        done, total, note = (progress.done, progress.total, progress.note) if progress else (0, 0, "")
+        send({"stage": event.stage, "reused": event.reused, "done": done, "total": total, "note": note})
+
+    try:
+        finish(steps, tell)
+    except GateError:
+        send({"done": "gate missed", "peak_mb": _peak_mb()})
+    else:
+        send({"done": "built", "peak_mb": _peak_mb()})
+
+
+def _peak_mb() -> float | None:
+    """Largest resident memory of this process so far, 10^6 bytes; None where the machine does not tell."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((1024 * int(line.split()[1]) / 1e6 for line in lines if line.startswith("VmHWM:")), None)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,343 @@
+"""A sweep: every case an ordinary build in a process and a folder of its own, then all int8 files timed together.
+
+Killed at any moment it goes on: finished cases are kept, others go on at their stage. Read `sweep` first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import queue
+from collections import deque
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from edge.dataset import read_dataset
+from edge.errors import EdgeError
+from edge.fields import plain
+from edge.files import write_atomically
+from edge_convert.builder import Leaks
+from edge_convert.export import calibration_source, read_models
+from edge_convert.measured import Machine, this_machine
+from edge_convert.pack import versions
+from edge_convert.pipeline import check_early, require_outside
+from edge_convert.prepare import require_classes
+from edge_convert.progress import Progress, translate
+from edge_convert.recipe import Recipe
+from edge_convert.run_folder import RunFolder, key_of
+from edge_convert.sweep.grid import Axis, Case, Impossible, Settings, make_cases, recipe_digest, to_toml
+from edge_convert.sweep.memory import most_builds, room_for_another
+from edge_convert.sweep.pareto import Point
+from edge_convert.sweep.process import CaseProcess, Heard
+from edge_convert.sweep.timing import ROUNDS, Timing, time_together
+from edge_convert.verify import ModelSize, Verification, load_verification
+
+MARK = "case.json"
+RECIPE = "recipe.toml"
+State = Literal["built", "gate missed", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepEvent:
+    """What a sweep is doing. case: empty while all are timed. number of `of` cases.
+
+    stage: of the case's build, `kept` for one that an earlier sweep finished, or how it ended.
+    """
+
+    case: str
+    number: int
+    of: int
+    stage: str
+    ended: bool = False
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What became of a case. reason: why it failed, or which gates it missed. verification, size, timing: of a case
+    that was built or missed a gate."""
+
+    case: str
+    folder: Path
+    settings: Settings
+    state: State
+    reason: str = ""
+    verification: Verification | None = None
+    size: ModelSize | None = None
+    timing: Timing | None = None
+
+    @property
+    def point(self) -> Point | None:
+        """The case's numbers; None where it failed."""
+        if self.verification is None or self.size is None or self.timing is None:
+            return None
+        int8 = self.verification.evaluations["val/int8"]
+        return Point(
+            auc=int8.auc.value,
+            specificity=int8.specificity_at_target.value,
+            latency_ms=self.timing.latency_ms.median,
+            bytes=self.size.bytes,
+            compressed_bytes=self.size.compressed_bytes,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """All cases, in the grid's order, and those left out because they cannot be built. rounds: of the timing."""
+
+    rows: tuple[Row, ...]
+    impossible: tuple[Impossible, ...]
+    machine: Machine
+    rounds: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is to be built: checked, and nothing trained yet. source: the job's part that all cases share."""
+
+    cases: tuple[Case, ...]
+    impossible: tuple[Impossible, ...]
+    data: Path
+    leaks: Leaks
+    group_pattern: str | None
+    described: tuple[Any, ...]
+
+
+Events = Generator[SweepEvent, None, Sweep]
+
+
+def plan_sweep(
+    recipe: Recipe,
+    axes: Sequence[Axis],
+    data: Path,
+    *,
+    leaks: Leaks = "refuse",
+    group_pattern: str | None = None,
+    skip_impossible: bool = False,
+) -> Plan:
+    """The cases, every one of them checked. Raises EdgeError as `make_cases` does, and DataError for the data set."""
+    dataset = read_dataset(data, group_pattern=group_pattern)
+
+    def check(changed: Recipe) -> None:
+        check_early(changed, dataset)
+        require_classes(changed, dataset)
+
+    cases, impossible = make_cases(recipe, axes, check, skip_impossible=skip_impossible)
+    described = (dataset.name, dataset.synthetic, dataset.has_groups, str(dataset.folder.resolve()))
+    return Plan(
+        cases=tuple(cases),
+        impossible=tuple(impossible),
+        data=data,
+        leaks=leaks,
+        group_pattern=group_pattern,
+        described=(*described, dataset.identity().fingerprint, versions(), leaks, group_pattern),
+    )
+
+
+def sweep(plan: Plan, out: Path, *, jobs: int | None = 1) -> Events:
+    """Build every case below `out` and time what they made. jobs: builds at a time, None for as many as fit.
+
+    Yields what it is doing; returns the rows. A case that fails, crashes or is killed costs its own row. Close the
+    generator to end the builds that run. Raises EdgeError where another sweep writes to `out`.
+    """
+    require_outside(out, plan.data)
+    with RunFolder.opened(out):
+        builds = _Builds(plan, out)
+        yield from builds.run(jobs)
+        rows = [_row(case, *builds.ended[case.name]) for case in plan.cases]
+        measured = [place for place, row in enumerate(rows) if row.verification is not None]
+        files = [(plan.cases[place].recipe, read_models(rows[place].folder / "quantize")["int8"]) for place in measured]
+        of = len(rows)
+        timings = (
+            (
+                yield from translate(
+                    time_together(files),
+                    lambda progress: SweepEvent(case="", number=of, of=of, stage="timing", progress=progress),
+                )
+            )
+            if files
+            else []
+        )
+        for place, timing in zip(measured, timings, strict=True):
+            rows[place] = replace(rows[place], timing=timing)
+    return Sweep(rows=tuple(rows), impossible=plan.impossible, machine=this_machine(), rounds=ROUNDS)
+
+
+class _Builds:
+    """The cases as processes: which wait, run and have ended."""
+
+    def __init__(self, plan: Plan, out: Path) -> None:
+        self._plan, self._out = plan, out
+        self._folders = _folders(plan.cases, out)
+        self._numbers = {case.name: number for number, case in enumerate(plan.cases, start=1)}
+        self._heard: queue.Queue[Heard] = queue.Queue()
+        self._running: dict[str, CaseProcess] = {}
+        self._prepared: dict[str, Path] = {}
+        """By what the data stage is made from, a build that has it."""
+        self._largest: int | None = None
+        self.ended: dict[str, tuple[Path, State, str]] = {}
+
+    def run(self, jobs: int | None) -> Generator[SweepEvent, None, None]:
+        """Build all cases that are not finished; ends every process that it started, whatever happens."""
+        waiting: deque[Case] = deque()
+        for case in self._plan.cases:
+            folder = self._folders[case.name]
+            if state := finished_state(folder, self._key(case)):
+                self._prepared.setdefault(_data_key(case.recipe), folder)
+                yield self._end(case, state, "", stage="kept")
+            else:
+                waiting.append(case)
+        try:
+            while waiting or self._running:
+                self._start(waiting, jobs)
+                try:
+                    name, said = self._heard.get(timeout=1.0)
+                except queue.Empty:
+                    continue
+                if event := self._take(name, said):
+                    yield event
+        finally:
+            for process in self._running.values():
+                process.end()
+
+    def _start(self, waiting: deque[Case], jobs: int | None) -> None:
+        """Start what may start. Of cases with one data stage the first goes ahead until it has made it."""
+        for case in list(waiting):
+            if not self._room(jobs):
+                return
+            key = _data_key(case.recipe)
+            if key not in self._prepared and any(_data_key(p.case.recipe) == key for p in self._running.values()):
+                continue
+            waiting.remove(case)
+            folder = self._folders[case.name]
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                write_atomically(folder / RECIPE, to_toml(case.recipe).encode())
+                begun = {"recipe": recipe_digest(case.recipe)}
+                write_atomically(folder / MARK, json.dumps(begun).encode())
+                source = {
+                    "data": str(self._plan.data),
+                    "leaks": self._plan.leaks,
+                    "group_pattern": self._plan.group_pattern,
+                }
+                prepared = self._prepared.get(key)
+                self._running[case.name] = CaseProcess(case, folder, source, prepared, self._heard)
+            except OSError as error:
+                raise EdgeError(
+                    f"{folder}: {error.strerror or error}", remedy="check the free space and the rights"
+                ) from None
+
+    def _room(self, jobs: int | None) -> bool:
+        if jobs is not None:
+            return len(self._running) < jobs
+        if not self._running:
+            return True
+        held = [process.resident_bytes for process in self._running.values()]
+        return len(held) < most_builds() and room_for_another(held, self._largest)
+
+    def _take(self, name: str, said: dict[str, Any] | None) -> SweepEvent | None:
+        """What a process said, as an event; at its end the case's outcome."""
+        process = self._running[name]
+        if said is None:
+            del self._running[name]
+            outcome = process.outcome
+            if peak := outcome.get("peak_mb"):
+                self._largest = max(self._largest or 0, int(1e6 * peak))
+            if state := outcome.get("done"):
+                return self._finish(process, state)
+            reason = outcome.get("failed") or process.failure()
+            process.end()
+            remedy = f" ({outcome['remedy']})" if "remedy" in outcome else ""
+            return self._end(process.case, "failed", f"{reason}{remedy}")
+        if "stage" not in said:
+            process.outcome = said
+            return None
+        if said["stage"] not in ("reading", "data"):
+            self._prepared.setdefault(_data_key(process.case.recipe), process.folder)
+        progress = Progress(done=said["done"], total=said["total"], note=said["note"])
+        stage = f"{said['stage']}, reused" if said["reused"] else said["stage"]
+        return self._event(process.case, stage, progress=progress)
+
+    def _finish(self, process: CaseProcess, state: State) -> SweepEvent:
+        process.end()
+        folder = RunFolder(process.folder)
+        mark = {
+            "recipe": recipe_digest(process.case.recipe),
+            "key": self._key(process.case),
+            "verify": folder.key("verify"),
+            "state": state,
+        }
+        write_atomically(process.folder / MARK, json.dumps(mark).encode())
+        return self._end(process.case, state, "")
+
+    def _end(self, case: Case, state: State, reason: str, *, stage: str = "") -> SweepEvent:
+        self.ended[case.name] = self._folders[case.name], state, reason
+        shown = f"{stage or state}: {reason}" if reason else stage or state
+        return self._event(case, shown, ended=True)
+
+    def _event(self, case: Case, stage: str, *, ended: bool = False, progress: Progress | None = None) -> SweepEvent:
+        number, of = self._numbers[case.name], len(self._numbers)
+        return SweepEvent(case=case.name, number=number, of=of, stage=stage, ended=ended, progress=progress)
+
+    def _key(self, case: Case) -> str:
+        """What a finished case was made from."""
+        r = case.recipe
+        files = [_file_key(r.network.weights), _file_key(r.distill.weights), calibration_source(r)]
+        return key_of(plain(r), self._plan.described, files)
+
+
+def finished_state(folder: Path, key: str) -> State | None:
+    """How an earlier sweep's build of exactly this ended; None where there is none, or where it has been changed."""
+    mark = _mark(folder)
+    if mark.get("key") != key or mark.get("verify") != RunFolder(folder).key("verify"):
+        return None
+    bundle = any(folder.glob("*.edge"))
+    state: State = "built" if bundle else "gate missed"
+    return state if mark.get("state") == state and (folder / "quantize").is_dir() else None
+
+
+def _folders(cases: Sequence[Case], out: Path) -> dict[str, Path]:
+    """Where each case is built: a folder that an earlier sweep began for the very same recipe, or one of its name.
+
+    So a grid with one more axis finds the cases that it had already, whatever they were called then.
+    """
+    begun: dict[str, Path] = {}
+    for mark in sorted(out.glob(f"*/{MARK}")):
+        begun.setdefault(str(_mark(mark.parent).get("recipe")), mark.parent)
+    digests = {case.name: recipe_digest(case.recipe) for case in cases}
+    taken = {begun[digest] for digest in digests.values() if digest in begun}
+    found = {}
+    for name, digest in digests.items():
+        folder = out / name
+        found[name] = begun.get(digest) or (folder.with_name(f"{name}-{digest[:8]}") if folder in taken else folder)
+    return found
+
+
+def _mark(folder: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((folder / MARK).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _data_key(recipe: Recipe) -> str:
+    """What a recipe says of the data stage."""
+    return key_of(plain(recipe.preprocessing), recipe.classes, recipe.positive, recipe.seed)
+
+
+def _file_key(weights: str) -> str:
+    path = Path(weights)
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else weights
+
+
+def _row(case: Case, folder: Path, state: State, reason: str) -> Row:
+    row = Row(case=case.name, folder=folder, settings=case.settings, state=state, reason=reason)
+    if state == "failed":
+        return row
+    verification = load_verification(folder / "verify")
+    missed = ", ".join(gate.name for gate in verification.gates if not gate.passed)
+    size = next(size for size in verification.sizes if size.name.startswith("int8"))
+    return replace(row, reason=missed, verification=verification, size=size)

@@ -1,0 +1,73 @@
+"""The int8 files of all cases timed together, in turns, one thread: only so can their times be compared."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_convert.export import model_entry
+from edge_convert.progress import Progress, Steps
+from edge_convert.recipe import Recipe
+from edge_runtime.bench import Spread, spread
+from edge_runtime.interpreter import Network
+
+ROUNDS = 60
+WARM_UP = 3
+# A machine that does other work stretches the wall clock and not the thread's.
+BUSY = 1.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """One file's inference, wall-clock milliseconds over the rounds.
+
+    ratio: to the first file, median over the rounds of the two's times in the same round. busy: whether the machine
+    did other work meanwhile, by the thread's own clock.
+    """
+
+    latency_ms: Spread
+    ratio: float
+    busy: bool
+
+
+def time_together(files: Sequence[tuple[Recipe, bytes]], *, rounds: int = ROUNDS) -> Steps[list[Timing]]:
+    """Time the int8 file of each recipe on noise: what a picture shows does not change how long it takes.
+
+    Yields the rounds done. Raises InterpreterError.
+    """
+    random = np.random.default_rng(1)
+    entries = []
+    for recipe, data in files:
+        steps = recipe.preprocessing
+        network = Network(
+            model_entry(recipe, "int8"),
+            data,
+            side_px=steps.side_px,
+            channels=steps.channels,
+            classes=len(recipe.classes),
+            threads=1,
+        )
+        entries.append((network, random.integers(0, 256, steps.input_shape, np.uint8)))
+    times = np.zeros((rounds, len(entries), 2))
+    for number in range(-WARM_UP, rounds):
+        # Each goes first in every other round, so that none always finds the other's cache.
+        for place in range(len(entries))[:: -1 if number % 2 else 1]:
+            network, picture = entries[place]
+            wall, thread = time.perf_counter(), time.thread_time()
+            network.run(picture)
+            if number >= 0:
+                times[number, place] = time.perf_counter() - wall, time.thread_time() - thread
+        yield Progress(done=max(0, number + 1), total=rounds)
+    ratios = np.median(times[:, :, 0] / times[:, :1, 0], axis=0)
+    medians = np.median(times, axis=0)
+    return [
+        Timing(
+            latency_ms=spread([1e3 * float(value) for value in times[:, place, 0]]),
+            ratio=float(ratios[place]),
+            busy=bool(medians[place, 0] > BUSY * medians[place, 1]),
+        )
+        for place in range(len(entries))
+    ]
