@@ -22,7 +22,9 @@ from edge_convert.data.repair import drop_leaks
 from edge_convert.pack import pack, versions
 from edge_convert.prepare import Prepared, load_prepared, prepare
 from edge_convert.progress import Progress, Steps, translate
-from edge_convert.prune import LayerSparsity, prune
+from edge_convert.prune.channels import forget_steps, prune_channels
+from edge_convert.prune.magnitude import LayerSparsity, prune, sparsity_by_layer
+from edge_convert.prune.plan_file import PLAN, ChannelRecord, load_record, save_record
 from edge_convert.recipe import Recipe
 from edge_convert.reference import ReferenceSet, load_reference, make_reference
 from edge_convert.report import ReportInputs, write_report
@@ -46,6 +48,7 @@ CALIBRATION = "calibration.json"
 CHECKPOINT = "training.npz"
 DENSE = "dense.float32.tflite"
 READOUT = "readout.npz"
+LATENCY = "latency.json"
 REPORT = "report.html"
 
 
@@ -143,18 +146,24 @@ class Builder:
         yield from self._train("finetune", r, self._teacher, *made_from)
 
     def prune(self) -> Events:
-        """Zero the small weights while training on."""
-        if not self._enter("prune", plain(self.recipe.prune)):
+        """Zero the small weights, or remove whole channels, while training on."""
+        taught = plain(self.recipe.distill) if self.recipe.prune.removes_channels else None
+        if not self._enter("prune", plain(self.recipe.prune), taught):
             yield StageEvent(stage="prune", reused=True)
             return
         with self._writing("prune") as stage:
-            keeping, teacher = self._keeping(stage), self._teacher() if self.recipe.prune.sparsity else None
-            steps = prune(self.recipe, self._load("finetune"), self.prepared, keeping=keeping, teacher=teacher)
-            model, history, sparsity = yield from _report_steps("prune", steps)
+            if self.recipe.prune.removes_channels:
+                model, history = yield from self._remove_channels(stage)
+                sparsity = sparsity_by_layer(model)
+            else:
+                keeping, teacher = self._keeping(stage), self._teacher() if self.recipe.prune.makes_zeros else None
+                steps = prune(self.recipe, self._load("finetune"), self.prepared, keeping=keeping, teacher=teacher)
+                model, history, sparsity = yield from _report_steps("prune", steps)
             _save_network(stage, model, history)
             rows = [asdict(row) for row in sparsity]
             (stage / SPARSITY).write_text(json.dumps(rows, indent=1), encoding="utf-8")
         self._end_training("prune")
+        forget_steps(self.folder.stage("prune"))
 
     def quantize(self) -> Events:
         """Export the float32 and the int8 file."""
@@ -198,7 +207,14 @@ class Builder:
             return None
         yield StageEvent(stage="pack")
         manifest = pack(
-            self.recipe, self.prepared, self._models(), verification, self._sparsity(), path, self._reference()
+            self.recipe,
+            self.prepared,
+            self._models(),
+            verification,
+            self._sparsity(),
+            path,
+            self._reference(),
+            channels=self._channels(),
         )
         note = f"{path}: {path.stat().st_size / 1e6:.1f} MB, {len(manifest.golden)} golden pictures"
         yield StageEvent(stage="pack", progress=Progress(done=1, total=1, note=note))
@@ -215,6 +231,7 @@ class Builder:
             verification=self.verification,
             history=tuple(epoch for stage in self._trained() for epoch in self._history(stage)),
             sparsity=tuple(self._sparsity()),
+            channels=self._channels(),
             calibration=tuple(self._calibration()),
             bundle=bundle,
             reference=self._known(bundle),
@@ -283,6 +300,22 @@ class Builder:
         """The stages that train, of this recipe."""
         return ("finetune", "prune") if self.recipe.teacher == "none" else ("teacher", "finetune", "prune")
 
+    def _remove_channels(self, stage: Path) -> Generator[StageEvent, None, tuple[Any, list[Epoch]]]:
+        steps = prune_channels(
+            self.recipe,
+            self._load("finetune"),
+            self.prepared,
+            folder=stage,
+            table=self.folder.path / LATENCY,
+            keeping=self._keeping(stage),
+        )
+        model, history, record = yield from _report_steps("prune", steps)
+        save_record(stage / PLAN, record)
+        return model, history
+
+    def _channels(self) -> ChannelRecord | None:
+        return load_record(self.folder.stage("prune") / PLAN)
+
     def _export(self, stage: Path) -> Steps[None]:
         r, total = self.recipe, 3
         pruned = self._load("prune")
@@ -295,12 +328,19 @@ class Builder:
         names, pictures = export.calibration_pictures(r, self.prepared)
         files["int8"] = export.export_int8(r, pruned, readout, pictures)
         yield Progress(done=2, total=total)
-        dense = export.export_float(r, self._load("finetune"), readout) if r.prune.sparsity else files["float32"]
+        dense = (yield from self._dense_file(readout)) if r.prune.changes else files["float32"]
         export.write_models(stage, files)
         (stage / DENSE).write_bytes(dense)
         (stage / CALIBRATION).write_text(json.dumps(names, indent=1), encoding="utf-8")
         sizes = ", ".join(f"{name} {len(data) / 1e6:.2f} MB" for name, data in files.items())
         yield Progress(done=total, total=total, note=f"{sizes}, calibrated on {len(names)} pictures")
+
+    def _dense_file(self, readout: Readout | None) -> Steps[bytes]:
+        """The float32 file before pruning. readout: of the pruned network; with other channels it needs its own."""
+        model = self._load("finetune")
+        if readout is not None and self.recipe.prune.removes_channels:
+            readout = yield from fit_readout(self.recipe, model, self.prepared)
+        return export.export_float(self.recipe, model, readout)
 
     def _load(self, stage: str) -> Any:
         return network.load_classifier(self.recipe, self.folder.stage(stage) / WEIGHTS)

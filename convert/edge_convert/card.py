@@ -59,6 +59,7 @@ def model_card(manifest: Manifest, verification: Verification) -> str:
         f"- backbone: {recipe['network']['backbone']}, width {recipe['network']['width']}, "
         f"{manifest.preprocessing.side_px} px, {manifest.preprocessing.fit}",
         f"- labels: {', '.join(manifest.labels)}",
+        *(f"- {line}" for line in (manifest.metrics.get("channels") or {}).get("sentences", ())),
         "",
         "## Data",
         "",

@@ -20,6 +20,8 @@ from edge_convert.backbones.grey import on_grey
 from edge_convert.backbones.width import channels
 from edge_convert.dropout import seeded_dropout
 from edge_convert.keras import keras, tensorflow
+from edge_convert.prune.cut import cut
+from edge_convert.prune.plan_file import PLAN, load_record
 from edge_convert.recipe import Recipe
 
 LOGITS = "logits"
@@ -133,8 +135,17 @@ def save_weights(model: Any, path: Path) -> None:
 
 
 def load_classifier(recipe: Recipe, path: Path) -> Any:
-    """The classifier with the weights of a run."""
+    """The classifier with the weights of a run, smaller where a plan beside them says which channels are left."""
     model = build_classifier(recipe, weights="none")
+    record = load_record(path.with_name(PLAN))
+    if record is not None:
+        model = cut(model, record.plan)
+    load_weights(model, path)
+    return model
+
+
+def load_weights(model: Any, path: Path) -> None:
+    """Fill a model of the same architecture from a file of `save_weights`. Raises EdgeError where it does not fit."""
     try:
         with np.load(path) as arrays:
             model.set_weights([arrays[name] for name in sorted(arrays.files)])
@@ -142,4 +153,3 @@ def load_classifier(recipe: Recipe, path: Path) -> Any:
         raise EdgeError(
             f"{path} cannot be read as this recipe's weights ({error})", remedy="run the stage again"
         ) from None
-    return model

@@ -15,7 +15,8 @@ from edge_convert.card import model_card
 from edge_convert.data.certificate import CERTIFICATE, to_bytes
 from edge_convert.golden import make_golden
 from edge_convert.prepare import Prepared
-from edge_convert.prune import LayerSparsity, total_sparsity
+from edge_convert.prune.magnitude import LayerSparsity, total_sparsity
+from edge_convert.prune.plan_file import ChannelRecord
 from edge_convert.recipe import Recipe
 from edge_convert.reference import ReferenceSet
 from edge_convert.verify import Verification, draft_bundle
@@ -38,6 +39,8 @@ def pack(
     sparsity: list[LayerSparsity],
     path: Path,
     reference: tuple[ReferenceSet, dict[str, bytes]] | None = None,
+    *,
+    channels: ChannelRecord | None = None,
 ) -> Manifest:
     """Write the bundle. reference: the known cases and their parts. Returns its manifest."""
     known, known_parts = reference or (None, {})
@@ -48,7 +51,7 @@ def pack(
         saliency=verification.saliency,
         golden=golden.golden,
         tolerances=golden.tolerances,
-        metrics=_metrics(verification, total_sparsity(sparsity), known),
+        metrics=_metrics(verification, total_sparsity(sparsity), known, channels),
         recipe=plain(recipe),
         data=prepared.summary(),
         versions=versions(),
@@ -70,7 +73,9 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _metrics(verification: Verification, zeros: float, known: ReferenceSet | None) -> dict[str, Any]:
+def _metrics(
+    verification: Verification, zeros: float, known: ReferenceSet | None, channels: ChannelRecord | None
+) -> dict[str, Any]:
     evaluations = {}
     for key, evaluation in verification.evaluations.items():
         fields = plain(evaluation)
@@ -82,6 +87,7 @@ def _metrics(verification: Verification, zeros: float, known: ReferenceSet | Non
         "agreement": plain(verification.agreement),
         "sizes": plain(verification.sizes),
         "sparsity": zeros,
+        "channels": channels.summary() if channels is not None else None,
         "gates": [{**plain(gate), "passed": gate.passed} for gate in verification.gates],
         "by_rule": plain(verification.by_rule),
         "held_out": plain(verification.held_out),

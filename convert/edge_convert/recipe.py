@@ -26,6 +26,7 @@ Modality = Literal["microscopy", "radiography", "photograph", "none"]
 ClassWeights = Literal["inverse", "effective", "none"]
 Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
 Strategy = Literal["none", "mirrored", "multi-worker"]
+Importance = Literal["taylor", "bn-scale"]
 Measure = Literal["average_precision", "auc", "sensitivity_at_specificity", "loss"]
 
 
@@ -108,14 +109,44 @@ class DistillRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class PruneRecipe:
-    """Magnitude pruning: `sparsity` is the final share of zeros in the pruned kernels, 0 prunes nothing.
+    """Pruning. method: `magnitude` makes small weights zero, which buys compressed size; `channels` removes whole
+    channels, which buys time; `none`.
 
-    It is reached on a polynomial schedule over the first half of `epochs`; the rest lets the network recover.
+    Of `magnitude`: `sparsity` is the final share of zeros in the pruned kernels, 0 prunes nothing. `schedule`:
+    `polynomial` reaches it over the first half of `epochs` (Zhu and Gupta 2017), `constant` at once; the rest lets the
+    network recover. pattern: `any` zeros, or `2:4` of each four neighbours, whatever `sparsity` says.
+
+    Of `channels`: target_latency: the share of the unpruned int8 network's time that is to be left. It is reached in
+    `steps`, the last followed by `epochs` of training at `learning_rate`, each other by `between_epochs`, taught by the
+    unpruned network (see `distill`).
+    importance: `taylor` (Molchanov et al. 2019) or `bn-scale` (Liu et al. 2017).
     """
 
+    method: Literal["magnitude", "channels", "none"] = "magnitude"
     sparsity: float = 0.5
+    schedule: Literal["polynomial", "constant"] = "polynomial"
+    pattern: Literal["any", "2:4"] = "any"
+    target_latency: float = 0.5
+    steps: int = 3
+    between_epochs: int = 1
+    importance: Importance = "taylor"
     epochs: int = 3
     learning_rate: float = 3e-4
+
+    @property
+    def makes_zeros(self) -> bool:
+        """Whether kernels end with zeros in them."""
+        return self.method == "magnitude" and self.sparsity > 0
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything is pruned."""
+        return self.makes_zeros or self.removes_channels
+
+    @property
+    def removes_channels(self) -> bool:
+        """Whether the network ends smaller."""
+        return self.method == "channels"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,6 +316,9 @@ class Recipe:
             ("distill.share", 0.0, d.share, 1.0),
             ("distill.temperature", 0.1, d.temperature, 100.0),
             ("prune.sparsity", 0.0, p.sparsity, 0.95),
+            ("prune.target_latency", 0.05, p.target_latency, 1.0),
+            ("prune.steps", 1, p.steps, 20),
+            ("prune.between_epochs", 0, p.between_epochs, 1000),
             ("prune.epochs", 1, p.epochs, 1000),
             ("prune.learning_rate", 1e-7, p.learning_rate, 1.0),
             ("quantize.calibration_pictures", 8, self.quantize.calibration_pictures, 10_000),

@@ -274,10 +274,8 @@ def _sizes(
             start = time.perf_counter()
             screener.network.run(picture)
             times[variant].append(1e3 * (time.perf_counter() - start))
-    rows: list[tuple[str, bytes, float | None]] = (
-        [("float32, not pruned", dense, None)] if recipe.prune.sparsity else []
-    )
-    pruned = ", pruned" if recipe.prune.sparsity else ""
+    rows: list[tuple[str, bytes, float | None]] = [("float32, not pruned", dense, None)] if recipe.prune.changes else []
+    pruned = ", pruned" if recipe.prune.changes else ""
     rows += [
         (f"{variant}{pruned}", models[variant], float(np.median(times[variant]))) for variant in ("float32", "int8")
     ]

@@ -23,7 +23,7 @@ from edge_convert.keras import keras
 from edge_convert.network import build_classifier, feature_maps, scaled
 from edge_convert.prepare import Prepared
 from edge_convert.progress import finish
-from edge_convert.prune import choose_layers, prune
+from edge_convert.prune.magnitude import choose_layers, prune
 from edge_convert.recipe import NetworkRecipe, PruneRecipe, Recipe, SaliencyRecipe, TrainRecipe
 from edge_convert.saliency.readout import fit_readout
 from edge_convert.train.finetune import finetune

@@ -28,7 +28,7 @@ from edge_convert.data.check import check_dataset
 from edge_convert.keras import keras
 from edge_convert.prepare import load_prepared, prepare
 from edge_convert.progress import finish
-from edge_convert.prune import LayerSparsity, sparsity_by_layer
+from edge_convert.prune.magnitude import LayerSparsity, sparsity_by_layer
 from edge_convert.recipe import DecisionRecipe, GateRecipe, NetworkRecipe, QuantizeRecipe, Recipe
 from edge_convert.report import ReportInputs, numbers, write_report
 from edge_convert.report.gallery import MISSES_SHOWN, SHOWN, gallery, with_boxes

@@ -24,7 +24,7 @@ from edge_convert.dropout import seeded_dropout
 from edge_convert.keras import keras, tensorflow
 from edge_convert.prepare import Prepared, load_prepared
 from edge_convert.progress import finish
-from edge_convert.prune import even_out_channels
+from edge_convert.prune.magnitude import even_out_channels
 from edge_convert.recipe import DecisionRecipe, DistillRecipe, Recipe, TrainRecipe, read_recipe
 from edge_convert.repeat import Spread, render, summary
 from edge_convert.train import checkpoint

@@ -10,7 +10,7 @@ import numpy as np
 
 from edge_convert.backbones.contract import Backbone
 from edge_convert.keras import keras
-from edge_convert.prune import choose_layers
+from edge_convert.prune.magnitude import choose_layers
 
 SIDE_PX = 224
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_convert.prepare import Prepared
-from edge_convert.prune import LayerSparsity
+from edge_convert.prune.magnitude import LayerSparsity
+from edge_convert.prune.plan_file import ChannelRecord
 from edge_convert.recipe import Recipe
 from edge_convert.reference import ReferenceSet
 from edge_convert.train.epoch import Epoch
@@ -25,6 +26,7 @@ class ReportInputs:
     models: TFLite files by variant, `int8` and `float32`. history: the epochs of all phases, in order. calibration:
     names of the pictures that set the quantization ranges, of the training split or of the folder that the recipe
     names. bundle: the file that was written; None where a gate was missed. reference: the known cases that it carries.
+    channels: what channel pruning removed; None where the recipe does not ask for it.
     """
 
     recipe: Recipe
@@ -36,6 +38,7 @@ class ReportInputs:
     calibration: tuple[str, ...]
     bundle: Path | None
     reference: ReferenceSet | None = None
+    channels: ChannelRecord | None = None
 
 
 def write_report(path: Path, inputs: ReportInputs) -> None:

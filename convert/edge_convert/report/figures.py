@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
-from edge_convert.prune import LayerSparsity, total_sparsity
+from edge_convert.prune.magnitude import LayerSparsity, total_sparsity
 from edge_convert.report import numbers, plots
 from edge_convert.report.inline import svg
 from edge_convert.report.numbers import Band, Curve, OperatingPoint, Scored

@@ -14,7 +14,7 @@ from edge_convert.card import LIMITS
 from edge_convert.data.certificate import describe_certificate
 from edge_convert.operating_point import describe
 from edge_convert.pack import versions
-from edge_convert.prune import total_sparsity
+from edge_convert.prune.magnitude import total_sparsity
 from edge_convert.report import ReportInputs, tables
 from edge_convert.report.figures import Plot, agreement_plot, sparsity_plot, split_plots, training_plot
 from edge_convert.report.gallery import Kind, gallery
@@ -37,7 +37,7 @@ def write(path: Path, inputs: ReportInputs) -> None:
     splits = [split for split in tables.SPLIT_WORDS if f"{split}/int8" in v.predictions]
     curves = {split: split_plots(v, split) for split in splits}
     training = training_plot(inputs.history, n_validation=v.evaluations["val/int8"].n) if inputs.history else None
-    sparsity = sparsity_plot(inputs.sparsity) if inputs.recipe.prune.sparsity and inputs.sparsity else None
+    sparsity = sparsity_plot(inputs.sparsity) if inputs.recipe.prune.makes_zeros and inputs.sparsity else None
     agreement = agreement_plot(v)
     text = (
         _environment()
@@ -82,6 +82,7 @@ def _evidence(inputs: ReportInputs, splits: list[str]) -> dict[str, Any]:
         "sizes": tables.size_rows(v.sizes),
         "zeros": total_sparsity(inputs.sparsity),
         "layers": inputs.sparsity,
+        "channels": inputs.channels,
         "flips": tables.flipped(int8["val"], v.predictions["val/float32"], threshold),
         "flips_listed": FLIPS_LISTED,
         "bundle": _bundle(inputs.bundle),

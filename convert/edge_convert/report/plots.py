@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from edge_convert.prune import LayerSparsity
+from edge_convert.prune.magnitude import LayerSparsity
 from edge_convert.report.inline import day
 from edge_convert.report.numbers import Band, Bin, Curve, Histogram, OperatingPoint, Scored
 from edge_convert.report.tables import threshold_words

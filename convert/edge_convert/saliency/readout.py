@@ -49,6 +49,14 @@ class Readout:
             return cls(layer=str(arrays["layer"]), kernel=arrays["kernel"], bias=arrays["bias"])
 
 
+def random_readout(model: Any) -> Readout:
+    """A readout of the right shape that is fitted to nothing, for files that are only timed."""
+    layer = require_finer_layer(model)
+    shape = model.get_layer(layer).output.shape[-1], feature_maps(model).shape[-1]
+    kernel = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+    return Readout(layer=layer, kernel=kernel, bias=np.zeros(shape[1], np.float32))
+
+
 def choose_rows(recipe: Recipe, prepared: Prepared) -> NDArray[np.int64]:
     """Training pictures to fit on: positive and negative ones in halves as far as there are enough, by the seed."""
     random = np.random.default_rng(recipe.seed)

@@ -1,6 +1,7 @@
 """Magnitude pruning (Zhu and Gupta 2017) with the TensorFlow Model Optimization Toolkit.
 
-What it buys is compressed size. It buys no time on int8: the kernels multiply zeros as fast as anything else.
+What it buys is compressed size. It buys no time on int8, in whatever pattern the zeros lie: the kernels multiply zeros
+as fast as anything else.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def prune(
 
     keeping, teacher: see `finetune`.
     """
-    if recipe.prune.sparsity == 0:
+    if not recipe.prune.makes_zeros:
         return model, [], sparsity_by_layer(model)
     on = devices(recipe.train.strategy)
     set_seeds(recipe.seed)
@@ -121,7 +122,22 @@ def even_out_channels(model: Any) -> None:
 
 def _ramp_epochs(recipe: Recipe) -> int:
     """Epochs in which the sparsity still rises."""
-    return max(1, recipe.prune.epochs // 2)
+    return max(1, recipe.prune.epochs // 2) if recipe.prune.schedule == "polynomial" else 0
+
+
+def _schedule(recipe: Recipe, batches: int) -> Any:
+    """How the sparsity rises. batches: steps an epoch."""
+    schedules, frequency = model_optimization().sparsity.keras, max(1, batches // 10)
+    if recipe.prune.schedule == "constant":
+        return schedules.ConstantSparsity(recipe.prune.sparsity, begin_step=0, frequency=frequency)
+    return schedules.PolynomialDecay(
+        initial_sparsity=0.0,
+        final_sparsity=recipe.prune.sparsity,
+        begin_step=0,
+        # One step early, so that the epoch after the ramp begins at the final sparsity.
+        end_step=max(1, batches * _ramp_epochs(recipe) - 1),
+        frequency=frequency,
+    )
 
 
 def _wrap(model: Any, recipe: Recipe, prepared: Prepared) -> Any:
@@ -132,19 +148,14 @@ def _wrap(model: Any, recipe: Recipe, prepared: Prepared) -> Any:
     tfmot = model_optimization()
     batches = -(-len(prepared.rows("train")) // recipe.train.batch)
     chosen = choose_layers(model)
-    schedule = tfmot.sparsity.keras.PolynomialDecay(
-        initial_sparsity=0.0,
-        final_sparsity=recipe.prune.sparsity,
-        begin_step=0,
-        # One step early, so that the epoch after the ramp begins at the final sparsity.
-        end_step=max(1, batches * _ramp_epochs(recipe) - 1),
-        frequency=max(1, batches // 10),
-    )
+    options: dict[str, Any] = {"pruning_schedule": _schedule(recipe, batches)}
+    if recipe.prune.pattern == "2:4":
+        options["sparsity_m_by_n"] = (2, 4)
 
     def clone(layer: Any) -> Any:
         copy = layer.__class__.from_config(layer.get_config())
         if layer.name in chosen:
-            return tfmot.sparsity.keras.prune_low_magnitude(copy, pruning_schedule=schedule)
+            return tfmot.sparsity.keras.prune_low_magnitude(copy, **options)
         return copy
 
     wrapped = keras().models.clone_model(model, clone_function=clone)

@@ -1,0 +1,379 @@
+"""Channels removed: what is left computes the same, was chosen by what it costs, and is built again from disk."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge.dataset import Sample
+from edge.errors import EdgeError, RecipeError
+from edge_convert.keras import keras, tensorflow
+from edge_convert.network import build_classifier, load_classifier, save_weights
+from edge_convert.prepare import Prepared
+from edge_convert.progress import Progress, Steps, finish
+from edge_convert.prune import magnitude
+from edge_convert.prune.channels import prune_channels
+from edge_convert.prune.choose import Chooser, composed
+from edge_convert.prune.cut import Plan, cut, masked
+from edge_convert.prune.graph import ChannelGraph
+from edge_convert.prune.importance import importance
+from edge_convert.prune.latency import Grid, LatencyTable, measure_table, timed_layers
+from edge_convert.prune.piece import Piece, as_tflite
+from edge_convert.prune.plan_file import PLAN, load_record, save_record
+from edge_convert.recipe import NetworkRecipe, PruneRecipe, Recipe, TrainRecipe
+from edge_runtime.interpreter import find_interpreter
+
+SLOW = pytest.mark.slow
+BACKBONES = [
+    pytest.param("mobilenet", {}, id="mobilenet"),
+    pytest.param("mobilenetv2", {}, id="mobilenetv2"),
+    pytest.param("vgg16", {"head": "dense"}, id="vgg16-dense"),
+    pytest.param("mobilenetv2", {"width": 1.0, "side_px": 64}, id="mobilenetv2-whole", marks=SLOW),
+    pytest.param("mobilenetv3-small", {}, id="mobilenetv3-small", marks=SLOW),
+    pytest.param("mobilenetv3-large-minimalistic", {}, id="mobilenetv3-large-minimalistic", marks=SLOW),
+    pytest.param("efficientnet-lite0", {}, id="efficientnet-lite0", marks=SLOW),
+    pytest.param("efficientnetb0", {}, id="efficientnetb0", marks=SLOW),
+    pytest.param("efficientnetb0", {"colour": "grey", "width": 0.5}, id="efficientnetb0-grey-half", marks=SLOW),
+    pytest.param("resnet50", {}, id="resnet50", marks=SLOW),
+    pytest.param("resnet50", {"colour": "grey", "width": 0.5}, id="resnet50-grey-half", marks=SLOW),
+    pytest.param("inceptionv3", {"side_px": 75}, id="inceptionv3", marks=SLOW),
+    pytest.param("vgg16", {}, id="vgg16", marks=SLOW),
+    pytest.param("alexnet", {"side_px": 64}, id="alexnet", marks=SLOW),
+]
+
+
+def a_recipe(backbone: str = "mobilenet", **network: Any) -> Recipe:
+    options = {"side_px": 32, "width": 0.25, "weights": "none", **network}
+    return Recipe(
+        name="channels",
+        classes=("no", "yes"),
+        positive=("yes",),
+        network=NetworkRecipe(backbone=backbone, **options),
+        train=TrainRecipe(epochs=1, batch=8, learning_rate=1e-4),
+        prune=PruneRecipe(method="channels", target_latency=0.5, steps=2, epochs=1, learning_rate=1e-4),
+    )
+
+
+def a_set(count: int, side_px: int) -> Prepared:
+    """Random pictures, two thirds to train on, labels in turns."""
+    targets = np.arange(count) % 2
+    splits = ["train" if index < 2 * count // 3 else "val" for index in range(count)]
+    return Prepared(
+        name="noise",
+        synthetic=True,
+        has_groups=False,
+        fingerprint="",
+        classes=("no", "yes"),
+        pictures=np.random.default_rng(1).integers(0, 256, (count, side_px, side_px, 3), np.uint8),
+        samples=tuple(
+            Sample(path=Path(str(i)), name=str(i), label=("no", "yes")[targets[i]], group=None, split=split, boxes=())
+            for i, split in enumerate(splits)
+        ),
+        targets=targets.astype(np.int64),
+        unreadable=(),
+    )
+
+
+def with_statistics(model: Any, seed: int = 1) -> Any:
+    """The model with batch normalisation as a trained one might have it: nothing is 0 or 1."""
+    random = np.random.default_rng(seed)
+    for layer in model.layers:
+        if isinstance(layer, keras().layers.BatchNormalization):
+            drawn = [random.uniform(0.5, 1.5, w.shape) for w in layer.get_weights()]
+            layer.set_weights([d if index % 3 == 0 else d - 1 for index, d in enumerate(drawn)])
+    return model
+
+
+def half_of(graph: ChannelGraph, seed: int = 1) -> Plan:
+    """Any half of each group's channels, and every other residual branch gone."""
+    random = np.random.default_rng(seed)
+    kept = {
+        name: tuple(sorted(int(c) for c in random.permutation(group.size)[: max(1, group.size // 2)]))
+        for name, group in graph.groups.items()
+    }
+    return Plan(kept=kept, dropped=tuple(branch.name for branch in graph.branches[::2]))
+
+
+@pytest.mark.parametrize(("backbone", "network"), BACKBONES)
+def test_a_network_without_channels_computes_what_it_did_with_zeros_in_their_place(
+    backbone: str, network: dict[str, Any]
+) -> None:
+    recipe = a_recipe(backbone, **network)
+    keras().utils.set_random_seed(1)
+    model = with_statistics(build_classifier(recipe))
+    plan = half_of(ChannelGraph(model))
+    smaller = cut(model, plan)
+    pictures = np.random.default_rng(2).normal(0, 0.5, (2, *model.input.shape[1:])).astype(np.float32)
+    found, expected = (network(pictures, training=False).numpy() for network in (smaller, masked(model, plan)))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert smaller.count_params() < 0.4 * model.count_params()
+
+
+def block(x: Any, name: str, hidden: int, *, squeeze: int = 0) -> Any:
+    """An inverted residual, with squeeze-and-excite where asked for."""
+    layers = keras().layers
+    entry = x
+    x = layers.Conv2D(hidden, 1, use_bias=False, name=f"{name}_expand")(x)
+    x = layers.ReLU(6.0, name=f"{name}_relu")(layers.BatchNormalization(name=f"{name}_bn")(x))
+    x = layers.DepthwiseConv2D(3, padding="same", name=f"{name}_depthwise")(x)
+    if squeeze:
+        scale = layers.Reshape((1, 1, hidden), name=f"{name}_shape")(layers.GlobalAveragePooling2D()(x))
+        scale = layers.Conv2D(squeeze, 1, activation="relu", name=f"{name}_squeeze")(scale)
+        scale = layers.Conv2D(hidden, 1, activation="sigmoid", name=f"{name}_excite")(scale)
+        x = layers.Multiply(name=f"{name}_scale")([x, scale])
+    x = layers.Conv2D(entry.shape[-1], 1, name=f"{name}_project")(x)
+    return layers.Add(name=f"{name}_add")([x, entry])
+
+
+def a_network() -> Any:
+    """Two residual blocks, the second with squeeze-and-excite, a concatenation, and a dense head."""
+    layers = keras().layers
+    keras().utils.set_random_seed(3)
+    picture = layers.Input((8, 8, 3))
+    x = layers.Conv2D(16, 3, strides=2, padding="same", name="stem")(picture)
+    x = block(block(x, "first", 32), "second", 48, squeeze=8)
+    wings = [layers.Conv2D(8, 1, name=f"wing{i}", activation="relu")(x) for i in range(2)]
+    x = layers.Flatten(name="flat")(layers.MaxPooling2D(2)(layers.Concatenate(name="both")(wings)))
+    x = layers.Dense(24, name="hidden", activation="relu")(x)
+    return with_statistics(keras().Model(picture, layers.Dense(2, name="logits")(x)))
+
+
+def test_channels_are_tied_by_sums_products_and_whatever_computes_each_on_its_own() -> None:
+    graph = ChannelGraph(a_network())
+    assert {name: group.size for name, group in graph.groups.items()} == {
+        "stem": 16,
+        "first_expand": 32,
+        "second_expand": 48,
+        "second_squeeze": 8,
+        "wing0": 8,
+        "wing1": 8,
+        "hidden": 24,
+    }
+    assert graph.groups["stem"].makers == ("stem", "first_project", "second_project")
+    assert set(graph.groups["stem"].takers) == {"first_expand", "second_expand", "wing0", "wing1"}
+    assert graph.groups["second_expand"].makers == ("second_expand", "second_excite")
+    assert graph.groups["second_expand"].carriers == ("second_bn", "second_depthwise")
+    assert set(graph.groups["second_expand"].takers) == {"second_squeeze", "second_project"}
+    assert [branch.name for branch in graph.branches] == ["first_add", "second_add"]
+    assert "stem" not in graph.branches[0].layers
+
+
+def test_two_cuts_one_after_the_other_are_the_cut_of_their_composed_plan() -> None:
+    model = a_network()
+    first = half_of(ChannelGraph(model))
+    once = cut(model, first)
+    then = half_of(ChannelGraph(once), seed=5)
+    pictures = np.random.default_rng(2).normal(size=(2, 8, 8, 3)).astype(np.float32)
+    twice, together = cut(once, then), cut(model, composed(first, then))
+    np.testing.assert_array_equal(twice(pictures).numpy(), together(pictures).numpy())
+
+
+def test_what_is_not_known_to_work_channel_by_channel_is_left_whole() -> None:
+    layers = keras().layers
+    picture = layers.Input((8, 8, 3))
+    x = layers.Conv2D(16, 1, name="before")(picture)
+    x = layers.LayerNormalization(name="over_channels")(x)
+    x = layers.Conv2D(16, 1, name="after")(x)
+    model = keras().Model(picture, layers.Dense(2)(layers.GlobalAveragePooling2D()(x)))
+    assert list(ChannelGraph(model).groups) == ["after"]
+
+
+def test_a_plan_of_another_network_is_a_sentence() -> None:
+    model = a_network()
+    for plan in (Plan(kept={"elsewhere": (0, 1)}), Plan(dropped=("elsewhere",)), Plan(kept={"stem": (3, 99)})):
+        with pytest.raises(EdgeError, match="channel plan"):
+            cut(model, plan)
+
+
+def test_taylor_importance_is_the_squared_slope_of_the_loss_along_a_channels_share() -> None:
+    """Against finite differences: scale what every reader of a channel reads of it by 1 + e and 1 - e."""
+    recipe = a_recipe()
+    recipe = replace(recipe, train=replace(recipe.train, batch=16, class_weights="none"))
+    prepared = a_set(24, 8)
+    model = a_network()
+    scores = finish(importance(recipe, ChannelGraph(model), prepared))
+    tf, rows = tensorflow(), prepared.rows("train")
+    wanted = np.eye(2, dtype=np.float32)[prepared.targets[rows]]
+    scaled = (prepared.pictures[rows].astype(np.float32) - 127) / np.float32(127.5)
+
+    def loss() -> float:
+        return float(tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(wanted, model(scaled, training=False))))
+
+    for group, channel in (("stem", 3), ("second_expand", 7)):
+        losses = []
+        for factor in (1.01, 0.99):
+            before = model.get_weights()
+            for taker in map(model.get_layer, ChannelGraph(model).groups[group].takers):
+                kernel = taker.kernel.numpy()
+                kernel[..., channel, :] *= factor
+                taker.kernel.assign(kernel)
+            losses.append(loss())
+            model.set_weights(before)
+        slope = (losses[0] - losses[1]) / 0.02
+        assert scores[group][channel] == pytest.approx(slope**2, rel=0.05)
+
+
+def test_importance_by_scale_needs_batch_normalisation() -> None:
+    recipe = a_recipe()
+    recipe = replace(recipe, prune=replace(recipe.prune, importance="bn-scale"))
+    prepared = a_set(12, 8)
+    with pytest.raises(RecipeError, match="no batch normalisation follows"):
+        finish(importance(recipe, ChannelGraph(a_network()), prepared))
+    model = with_statistics(build_classifier(recipe))
+    scores = finish(importance(recipe, ChannelGraph(model), prepared))
+    gammas = [np.abs(model.get_layer(f"conv_{name}_bn").gamma.numpy()) for name in ("pw_1", "dw_2")]
+    np.testing.assert_allclose(scores["conv_pw_1"], np.mean(gammas, axis=0))
+
+
+@pytest.mark.parametrize(
+    ("piece", "shape"),
+    [
+        (Piece(kind="conv", rows=9, columns=7, taken=8, given=24, kernel=(3, 3), stride=(2, 2)), (1, 5, 4, 24)),
+        (Piece(kind="conv", rows=9, columns=9, taken=8, given=16, kernel=(3, 3), same=False), (1, 7, 7, 16)),
+        (Piece(kind="depthwise", rows=8, columns=8, taken=16, given=16, kernel=(5, 5)), (1, 8, 8, 16)),
+        (Piece(kind="dense", rows=1, columns=1, taken=40, given=2), (1, 2)),
+        (Piece(kind="add", rows=4, columns=4, taken=8, given=8), (1, 4, 4, 8)),
+        (Piece(kind="multiply", rows=4, columns=4, taken=8, given=8), (1, 4, 4, 8)),
+        (Piece(kind="logistic", rows=4, columns=4, taken=8, given=8), (1, 4, 4, 8)),
+        (Piece(kind="mean", rows=4, columns=4, taken=8, given=8), (1, 8)),
+        (Piece(kind="max_pool", rows=4, columns=4, taken=8, given=8, kernel=(2, 2), stride=(2, 2)), (1, 2, 2, 8)),
+        (Piece(kind="average_pool", rows=4, columns=4, taken=8, given=8, kernel=(2, 2), stride=(2, 2)), (1, 2, 2, 8)),
+    ],
+    ids=lambda value: value.kind if isinstance(value, Piece) else "",
+)
+def test_every_kind_of_piece_runs_in_the_runtimes_interpreter(piece: Piece, shape: tuple[int, ...]) -> None:
+    interpreter = find_interpreter()[1](model_content=as_tflite(piece), num_threads=1)
+    interpreter.allocate_tensors()
+    (output,) = interpreter.get_output_details()
+    interpreter.invoke()
+    assert tuple(output["shape"]) == shape
+    assert output["dtype"] == np.int8
+
+
+def test_a_table_is_measured_once_and_grows_with_the_channels(tmp_path: Path) -> None:
+    graph = ChannelGraph(build_classifier(a_recipe("mobilenet", side_px=64, width=1.0)))
+    table = finish(measure_table(graph, tmp_path / "latency.json"))
+    layer = next(layer for layer in table.layers if layer.name == "conv_pw_11")
+    assert table.layer_us(layer, 512, 512) > 2 * table.layer_us(layer, 128, 128) > 0
+    steps: list[Progress] = []
+    again = finish(measure_table(graph, tmp_path / "latency.json"), steps.append)
+    assert not steps, "nothing is measured again"
+    assert again.layer_us(layer, 200, 384) == table.layer_us(layer, 200, 384)
+
+
+def chooser_of(model: Any, scores: dict[str, Any]) -> Chooser:
+    """A table in which a convolution's microseconds are its channels in times those out, by 100."""
+    graph = ChannelGraph(model)
+    layers = timed_layers(graph)
+    grids = {
+        layer.piece: Grid(
+            taken=(0, layer.piece.taken),
+            given=(0, layer.piece.given),
+            us=((0.0, 0.0), (0.0, layer.piece.taken * layer.piece.given / 100)),
+        )
+        for layer in layers
+    }
+    return Chooser(graph, LatencyTable(layers, grids), scores)
+
+
+def test_what_is_missed_least_for_its_time_goes_first_and_in_eights() -> None:
+    model = a_network()
+    graph = ChannelGraph(model)
+    scores = {name: np.full(group.size, 1.0) for name, group in graph.groups.items()}
+    scores["first_expand"] = np.where(np.arange(32) % 2 == 0, 1e-6, 1.0)
+    chooser = chooser_of(model, scores)
+    plan = chooser.reach(0.95 * chooser.us())
+    # The even channels of this group are worth nothing, and 8 of the 16 are enough.
+    assert set(plan.kept) == {"first_expand"}
+    gone = set(range(32)) - set(plan.kept["first_expand"])
+    assert len(gone) == 8
+    assert all(channel % 2 == 0 for channel in gone)
+    scores["first_expand"] = np.full(32, 1e-9)
+    chooser = chooser_of(model, scores)
+    assert "first_add" in chooser.reach(0.7 * chooser.us()).dropped, "a block that is worth nothing goes whole"
+
+
+def test_the_least_that_is_left_of_a_group_is_eight_channels() -> None:
+    model = a_network()
+    graph = ChannelGraph(model)
+    plan = chooser_of(model, {name: np.arange(group.size) / 1e3 for name, group in graph.groups.items()}).reach(0.0)
+    assert plan.kept
+    assert all(len(kept) == 8 for kept in plan.kept.values())
+    cut(model, plan)
+
+
+def taken(steps: Steps[Any], until: str) -> None:
+    """Run until a note begins so, and stop there as a kill would: nothing more is done."""
+    for step in steps:
+        if step.note.startswith(until):
+            steps.close()
+            return
+    raise AssertionError(f"no note begins with {until!r}")
+
+
+def test_a_network_pruned_in_a_step_is_built_again_from_disk(tmp_path: Path) -> None:
+    recipe = a_recipe(side_px=64, width=0.5)
+    recipe = replace(recipe, prune=replace(recipe.prune, steps=1))
+    prepared = a_set(24, 64)
+    model = with_statistics(build_classifier(recipe))
+    before = [w.copy() for w in model.get_weights()]
+    steps = prune_channels(recipe, model, prepared, folder=tmp_path, table=tmp_path / "latency.json")
+    smaller, history, record = finish(steps)
+    assert [(epoch.phase, epoch.epoch) for epoch in history] == [("prune, step 1", 0), ("prune, step 1", 1)]
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True)), "the trained one stays"
+    save_record(tmp_path / PLAN, record)
+    save_weights(smaller, tmp_path / "weights.npz")
+    assert load_record(tmp_path / PLAN) == record
+    loaded = load_classifier(recipe, tmp_path / "weights.npz")
+    pictures = np.random.default_rng(2).normal(size=(2, 64, 64, 3)).astype(np.float32)
+    np.testing.assert_array_equal(loaded(pictures).numpy(), smaller(pictures).numpy())
+    assert record.parameters_after == loaded.count_params() < record.parameters_before
+    assert 0 < record.measured < 0.9
+    assert json.loads(json.dumps(record.summary()))["sentences"]
+
+
+@SLOW
+def test_pruning_goes_on_where_it_was_killed(tmp_path: Path) -> None:
+    """Stopped after each decision: the decision stands, and the training gives what it gives unstopped."""
+    recipe = a_recipe(side_px=64, width=0.5)
+    prepared = a_set(24, 64)
+    model = with_statistics(build_classifier(recipe))
+
+    def pruning() -> Steps[Any]:
+        return prune_channels(recipe, model, prepared, folder=tmp_path, table=tmp_path / "latency.json")
+
+    taken(pruning(), "step 1")
+    decided = (tmp_path / "step-1.json").read_bytes()
+    taken(pruning(), "step 2")
+    assert (tmp_path / "step-1.json").read_bytes() == decided
+    smaller, history, record = finish(pruning())
+    assert [step.step for step in record.steps] == [1, 2]
+    assert {epoch.phase for epoch in history} == {"prune, step 1", "prune, step 2"}
+    for trained in tmp_path.glob("step-*.npz"):
+        trained.unlink()
+    again, its_history, its_record = finish(pruning())
+    assert (its_history, its_record) == (history, record)
+    assert all(np.array_equal(a, b) for a, b in zip(smaller.get_weights(), again.get_weights(), strict=True))
+
+
+@SLOW
+@pytest.mark.parametrize(
+    ("schedule", "pattern", "share"), [("constant", "any", 0.6), ("polynomial", "2:4", 0.5)], ids=["constant", "2:4"]
+)
+def test_zeros_come_by_other_schedules_and_patterns_too(schedule: Any, pattern: Any, share: float) -> None:
+    recipe = a_recipe()
+    recipe = replace(
+        recipe, prune=PruneRecipe(sparsity=0.6, schedule=schedule, pattern=pattern, epochs=2, learning_rate=1e-4)
+    )
+    model, _, rows = finish(magnitude.prune(recipe, with_statistics(build_classifier(recipe)), a_set(24, 32)))
+    chosen = magnitude.choose_layers(model)
+    assert [row.sparsity for row in rows if row.layer in chosen] == pytest.approx([share] * len(chosen), abs=0.02)
+    if pattern == "2:4":
+        kernel = model.get_layer(chosen[0]).get_weights()[0]
+        of_four = (kernel == 0).reshape(-1, kernel.shape[-2] // 4, 4, kernel.shape[-1]).sum(axis=2)
+        assert (of_four == 2).all(), "two of each four neighbours that one output reads"
