@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
+from edge.acceptance import Acceptance
 from edge.decision import Decision
 from edge.errors import BundleError, EdgeError
 from edge.fields import FieldError, build, plain
@@ -121,7 +122,8 @@ class Manifest:
     """What a bundle is. `metrics`, `recipe`, `data` and `versions` are evidence: shown, never acted on.
 
     tolerances: by role, the largest absolute difference from the golden outputs that a device may show. reference: the
-    known cases that it carries, None where it carries none.
+    known cases that it carries, None where it carries none. acceptance: what a picture must be like to be answered;
+    None: nothing is checked.
     """
 
     schema: int
@@ -140,6 +142,7 @@ class Manifest:
     versions: dict[str, str]
     parts: dict[str, Part]
     reference: Reference | None = None
+    acceptance: Acceptance | None = None
 
     @property
     def main_model(self) -> str:
@@ -159,6 +162,9 @@ class Manifest:
             raise FieldError(f"'input_mean' must have one entry or {channels}, as the picture has channels")
         if self.reference is not None and not self.reference.counts.keys() <= set(self.labels):
             raise FieldError("'reference.counts' names what is not among the labels")
+        band = None if self.acceptance is None else self.acceptance.clear_below
+        if band is not None and band > self.decision.threshold:
+            raise FieldError("'acceptance.clear_below' must not lie above 'decision.threshold'")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,6 +277,7 @@ def _require_parts(manifest: Manifest) -> None:
     members = [model.file for model in manifest.models.values()]
     members += [member for golden in manifest.golden for member in (golden.picture, golden.outputs) if member]
     members += manifest.reference.members if manifest.reference is not None else ()
+    members += [manifest.acceptance.familiar] if manifest.acceptance and manifest.acceptance.familiar else []
     for member in members:
         if member not in manifest.parts:
             raise FieldError(f"{member!r} is named but is not among the parts")

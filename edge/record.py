@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
+from edge.acceptance import Answer, Check, Reason
 from edge.fields import plain
 
 
 @dataclass(frozen=True, kw_only=True)
 class Latency:
-    """Wall-clock milliseconds of each step; saliency is 0 where no map was asked for."""
+    """Wall-clock milliseconds of each step; saliency is 0 where no map was asked for.
+
+    checks: of the picture's quality and of its likeness to what the model knows; 0 where the bundle checks nothing.
+    """
 
     decode: float
     preprocess: float
     infer: float
+    checks: float
     saliency: float
     total: float
 
@@ -40,19 +44,23 @@ class DelegateUse:
 class Verdict:
     """One screened picture.
 
-    decision: `refer` where probability >= threshold, else `clear`. label: the most probable one. probability: of the
-    positive labels together, calibrated as the bundle says, as are the probabilities. used_xywh: the part of the
-    upright picture that the network saw, in its pixels.
+    decision: as `edge.acceptance.answer`: `refer` or `clear`, or `retake` or `uncertain` with their reasons and one
+    sentence of advice. checks: what was measured of the picture, beside its limits. label: the most probable one.
+    probability: of the positive labels together, calibrated as the bundle says, as are the probabilities. used_xywh:
+    the part of the upright picture that the network saw, in its pixels.
     delegate, interpreter, model: what ran the network, and which of the bundle's models. synthetic: the bundle was
     trained on rendered pictures and says nothing of a patient.
     """
 
     picture: str
-    decision: Literal["refer", "clear"]
+    decision: Answer
+    advice: str
+    reasons: tuple[Reason, ...]
     label: str
     probability: float
     probabilities: dict[str, float]
     threshold: float
+    checks: dict[str, Check]
     used_xywh: tuple[int, int, int, int]
     latency_ms: Latency
     delegate: DelegateUse
@@ -60,6 +68,11 @@ class Verdict:
     model: str
     synthetic: bool
     bundle: BundleId
+
+    @property
+    def stated(self) -> str:
+        """The probability for people: `-----` where the picture is refused, for it then says nothing."""
+        return "-----" if set(self.reasons) - {"close"} else f"{self.probability:.3f}"
 
     def to_json(self) -> dict[str, object]:
         """The JSON Lines record; see docs/bundle.md."""

@@ -20,7 +20,7 @@ from edge_convert.data.certificate import CERTIFICATE, SCHEMA, certify, write_ce
 from edge_convert.data.check import check_dataset, raise_on_leak
 from edge_convert.data.repair import drop_leaks
 from edge_convert.pack import pack, versions
-from edge_convert.prepare import Prepared, load_prepared, prepare
+from edge_convert.prepare import FORMAT, Prepared, load_prepared, prepare
 from edge_convert.progress import Progress, Steps, translate
 from edge_convert.prune.channels import forget_steps, prune_channels
 from edge_convert.prune.magnitude import LayerSparsity, prune, sparsity_by_layer
@@ -118,7 +118,7 @@ class Builder:
         # The fingerprint is of pictures, labels and groups; what else the later stages read of the set is here.
         d = source.dataset
         described = [d.name, d.synthetic, d.has_groups, d.group_pattern, str(d.folder.resolve())]
-        wanted = [plain(r.preprocessing), r.classes, r.positive, source.seed, source.leaks, SCHEMA]
+        wanted = [plain(r.preprocessing), r.classes, r.positive, source.seed, source.leaks, SCHEMA, FORMAT]
         # Another version of a library may train, convert or infer otherwise, and the bundle says what made it.
         if self._enter("data", versions(), described, wanted, source.identity.fingerprint):
             with self._writing("data") as stage:
@@ -178,7 +178,7 @@ class Builder:
     def verify(self) -> Events:
         """Measure the files through the runtime."""
         r = self.recipe
-        if not self._enter("verify", plain(r.decision), plain(r.gates)):
+        if not self._enter("verify", plain(r.decision), plain(r.acceptance), plain(r.gates)):
             yield StageEvent(stage="verify", reused=True)
             return
         with self._writing("verify") as stage:

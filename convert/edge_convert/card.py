@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from edge.bundle import Manifest
 from edge.fields import plain
+from edge_convert.acceptance import describe_refusals
 from edge_convert.data.certificate import describe_certificate
 from edge_convert.operating_point import describe
 from edge_convert.verify import Verification, gate_table
+from edge_runtime.acceptance import describe as describe_limits
 from edge_runtime.evaluate import render_text
 from edge_runtime.faithfulness import describe as describe_maps
 from edge_runtime.faithfulness import describe_built
@@ -46,13 +48,18 @@ def model_card(manifest: Manifest, verification: Verification) -> str:
         "",
         *synthetic,
         f"Screens one picture for: {', '.join(decision.positive)}. It answers `refer` where the probability is "
-        f"at least {decision.threshold:.4f}, else `clear`. "
+        f"at least {decision.threshold:.4f}, else `clear`; `retake` and `uncertain` where it does not answer. "
         + ("A group (patient, slide) is referred where any of its pictures is. " if decision.level == "group" else "")
         + "It supports a trained person's decision and does not replace it.",
         "",
         "## Operating point",
         "",
         *(f"- {line}" for line in describe(decision, verification.by_rule, verification.held_out)),
+        "",
+        "## When it does not answer",
+        "",
+        *(f"- {line}" for line in describe_limits(verification.acceptance, decision.threshold)),
+        *(f"- {line}" for line in (describe_refusals(verification.refusals) if verification.refusals else ())),
         "",
         "## Network",
         "",

@@ -44,7 +44,14 @@ def pack(
 ) -> Manifest:
     """Write the bundle. reference: the known cases and their parts. Returns its manifest."""
     known, known_parts = reference or (None, {})
-    draft = draft_bundle(recipe, prepared, models, verification.decision)
+    draft = draft_bundle(
+        recipe,
+        prepared,
+        models,
+        verification.decision,
+        acceptance=verification.acceptance,
+        parts=verification.parts,
+    )
     golden = make_golden(draft, prepared, verification.predictions["val/int8"])
     manifest = replace(
         draft.manifest,
@@ -93,4 +100,5 @@ def _metrics(
         "held_out": plain(verification.held_out),
         "saliency": plain(verification.maps),
         "known_cases": None if known is None else {"neighbours": known.neighbours, "own_class": plain(known.agreement)},
+        "refusals": plain(verification.refusals),
     }

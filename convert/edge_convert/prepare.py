@@ -20,16 +20,18 @@ from edge_runtime.judgement import require_groups
 
 PICTURES = "pictures.npy"
 SAMPLES = "samples.json"
+FORMAT = 2
+"""Of what `prepare` leaves: a build's folder with an older one prepares the pictures again."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
     """The readable pictures of a data set as the network sees them, before scaling.
 
-    pictures: (n, side, side, channels) uint8, mapped from disk. samples: what they are, in that order. targets: (n,)
-    index of each label in the recipe's classes. unreadable: name and reason of each picture left out. dropped: names
-    of those left out because they leaked between splits. certificate: of the data set as it was given, empty where no
-    build made this.
+    pictures: (n, side, side, channels) uint8, mapped from disk. samples: what they are, in that order. sizes: width and
+    height of each upright picture, in pixels. targets: (n,) index of each label in the recipe's classes. unreadable:
+    name and reason of each picture left out. dropped: names of those left out because they leaked between splits.
+    certificate: of the data set as it was given, empty where no build made this.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Prepared:
     classes: tuple[str, ...]
     pictures: NDArray[np.uint8] = field(repr=False)
     samples: tuple[Sample, ...] = field(repr=False)
+    sizes: tuple[tuple[int, int], ...] = field(repr=False)
     targets: NDArray[np.int64] = field(repr=False)
     unreadable: tuple[tuple[str, str], ...]
     dropped: tuple[str, ...] = ()
@@ -108,6 +111,7 @@ def prepare(recipe: Recipe, dataset: Dataset, fingerprint: str, dropped: tuple[s
                 remedy="free space, or name another folder with --out",
             ) from None
     kept: list[Sample] = []
+    sizes: list[tuple[int, int]] = []
     unreadable: list[tuple[str, str]] = []
     for done, sample in enumerate(dataset.samples, start=1):
         try:
@@ -117,6 +121,7 @@ def prepare(recipe: Recipe, dataset: Dataset, fingerprint: str, dropped: tuple[s
         else:
             pictures[len(kept)] = recipe.preprocessing.to_input(picture)
             kept.append(sample)
+            sizes.append((picture.shape[1], picture.shape[0]))
         yield Progress(done=done, total=count)
     pictures.flush()
     _require_both(recipe, kept)
@@ -130,6 +135,7 @@ def prepare(recipe: Recipe, dataset: Dataset, fingerprint: str, dropped: tuple[s
         "classes": recipe.classes,
         "unreadable": unreadable,
         "dropped": dropped,
+        "sizes": sizes,
         "samples": [[s.name, s.label, s.group, s.split, s.boxes] for s in kept],
     }
     (folder / SAMPLES).write_text(json.dumps(fields), encoding="utf-8")
@@ -159,6 +165,7 @@ def load_prepared(folder: Path) -> Prepared:
         classes=classes,
         pictures=np.load(folder / PICTURES, mmap_mode="r")[: len(samples)],
         samples=samples,
+        sizes=tuple((width, height) for width, height in fields["sizes"]),
         targets=np.array([classes.index(sample.label) for sample in samples], np.int64),
         unreadable=tuple((name, reason) for name, reason in fields["unreadable"]),
         dropped=tuple(fields["dropped"]),

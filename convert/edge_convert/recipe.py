@@ -200,6 +200,20 @@ class DecisionRecipe:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AcceptanceRecipe:
+    """When not to answer. Each key at 0 leaves that kind of limit out.
+
+    quality: share of the training pictures that each limit of quality may lie inside of. novelty: share of the
+    validation pictures that may be refused, for their quality or because they are unlike what the model knows.
+    uncertain: share of them, nearest below the threshold, that are not cleared but left to a person.
+    """
+
+    quality: float = 0.01
+    novelty: float = 0.05
+    uncertain: float = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
 class GateRecipe:
     """What the int8 model must reach on the validation pictures, else the build fails.
 
@@ -259,6 +273,7 @@ class Recipe:
     quantize: QuantizeRecipe = field(default_factory=QuantizeRecipe)
     saliency: SaliencyRecipe = field(default_factory=SaliencyRecipe)
     decision: DecisionRecipe = field(default_factory=DecisionRecipe)
+    acceptance: AcceptanceRecipe = field(default_factory=AcceptanceRecipe)
     gates: GateRecipe = field(default_factory=GateRecipe)
     reference: ReferenceRecipe = field(default_factory=ReferenceRecipe)
 
@@ -291,7 +306,7 @@ class Recipe:
         return Preprocessing(side_px=n.side_px, fit=n.fit, wide_range=n.wide_range, colour=n.colour)
 
     def _ranges(self) -> list[tuple[str, float, float, float]]:
-        n, t, d, p = self.network, self.train, self.distill, self.prune
+        n, t, d, p, a = self.network, self.train, self.distill, self.prune, self.acceptance
         return [
             ("seed", 0, self.seed, 2**31 - 1),
             ("network.side_px", 32, n.side_px, 1024),
@@ -324,6 +339,9 @@ class Recipe:
             ("quantize.calibration_pictures", 8, self.quantize.calibration_pictures, 10_000),
             ("saliency.pictures", 8, self.saliency.pictures, 100_000),
             ("reference.pictures", 0, self.reference.pictures, MAX_CASES),
+            ("acceptance.quality", 0.0, a.quality, 0.1),
+            ("acceptance.novelty", 0.0, a.novelty, 0.5),
+            ("acceptance.uncertain", 0.0, a.uncertain, 0.5),
         ]
 
 
@@ -390,6 +408,7 @@ SECTIONS: dict[str, type] = {
     "quantize": QuantizeRecipe,
     "saliency": SaliencyRecipe,
     "decision": DecisionRecipe,
+    "acceptance": AcceptanceRecipe,
     "gates": GateRecipe,
     "reference": ReferenceRecipe,
 }

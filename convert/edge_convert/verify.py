@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from edge.acceptance import Acceptance
 from edge.bundle import SCHEMA, Bundle, Manifest, Part
 from edge.dataset import Sample
 from edge.decision import Calibration, Decision, Rule
@@ -19,6 +20,7 @@ from edge.fields import build, plain
 from edge.profile import parse_profile
 from edge.record import Failure
 from edge.saliency import MapScale, Saliency
+from edge_convert.acceptance import FAMILIAR, Learned, Refusals, fit_limits, learn
 from edge_convert.agreement import Agreement, agree
 from edge_convert.calibrate import Outputs, fit_calibration
 from edge_convert.export import MODEL_FILES, model_entry
@@ -80,7 +82,8 @@ class Verification:
 
     by_rule: what each rule's threshold gives on validation, int8. held_out: calibration and threshold on pictures that
     did not fit them; None where groups are too few to hold any out. saliency, maps: of the heat maps, None and empty
-    where the network gives none.
+    where the network gives none. acceptance: when not to answer, None where the recipe asks for no limit; refusals:
+    what it refuses of validation; parts: members of the bundle that it names.
     """
 
     decision: Decision
@@ -93,6 +96,9 @@ class Verification:
     sizes: tuple[ModelSize, ...]
     gates: tuple[Gate, ...]
     predictions: dict[str, tuple[Prediction, ...]] = field(repr=False)
+    acceptance: Acceptance | None = None
+    refusals: Refusals | None = None
+    parts: dict[str, bytes] = field(default_factory=dict, repr=False)
 
     @property
     def passed(self) -> bool:
@@ -100,8 +106,17 @@ class Verification:
         return all(gate.passed for gate in self.gates)
 
 
-def draft_bundle(recipe: Recipe, prepared: Prepared, models: dict[str, bytes], decision: Decision) -> Bundle:
-    """A bundle in memory that holds no more than screening needs."""
+def draft_bundle(
+    recipe: Recipe,
+    prepared: Prepared,
+    models: dict[str, bytes],
+    decision: Decision,
+    *,
+    acceptance: Acceptance | None = None,
+    parts: dict[str, bytes] | None = None,
+) -> Bundle:
+    """A bundle in memory that holds no more than screening needs. parts: further members, which acceptance names."""
+    members = {**{MODEL_FILES[variant]: data for variant, data in models.items()}, **(parts or {})}
     return Bundle(
         manifest=Manifest(
             schema=SCHEMA,
@@ -118,9 +133,10 @@ def draft_bundle(recipe: Recipe, prepared: Prepared, models: dict[str, bytes], d
             recipe={},
             data={},
             versions={},
-            parts={MODEL_FILES[variant]: Part(bytes=len(data), sha256="") for variant, data in models.items()},
+            parts={name: Part(bytes=len(data), sha256="") for name, data in members.items()},
+            acceptance=acceptance,
         ),
-        parts={MODEL_FILES[variant]: data for variant, data in models.items()},
+        parts=members,
         sha256="",
     )
 
@@ -142,6 +158,16 @@ def verify(
     positive = recipe.positive
     require_groups(recipe.decision.level, prepared.has_groups)
     bundle = draft_bundle(recipe, prepared, models, _undecided(recipe))
+    learned = yield from learn(recipe, prepared, Screener(bundle).network)
+    if learned is not None:
+        bundle = draft_bundle(
+            recipe,
+            prepared,
+            models,
+            _undecided(recipe),
+            acceptance=learned.acceptance,
+            parts={FAMILIAR: learned.familiar},
+        )
     splits = [split for split in ("val", "test") if len(prepared.rows(split))]
     results: dict[str, list[Prediction | Failure]] = {}
     total, done = 2 * sum(len(prepared.rows(split)) for split in splits), 0
@@ -159,8 +185,15 @@ def verify(
     point = fit_decision(asked, positive, outputs)
     decision = point.decision
     predictions = {key: calibrated(found, decision.calibration, list(outputs.positive)) for key, found in raw.items()}
+    acceptance, refusals = _accepted(recipe, learned, predictions["val/int8"], decision)
     evaluations = {
-        key: measure(found, labels=recipe.classes, decision=decision, prevalence=recipe.decision.prevalence)
+        key: measure(
+            found,
+            labels=recipe.classes,
+            decision=decision,
+            prevalence=recipe.decision.prevalence,
+            acceptance=acceptance,
+        )
         for key, found in predictions.items()
     }
     agreement = agree(predictions["val/int8"], predictions["val/float32"], positive, decision, evaluations)
@@ -177,9 +210,22 @@ def verify(
         sizes=_sizes(recipe, bundle, models, dense, prepared),
         gates=(*rising, *_gates(recipe, decision, evaluations["val/int8"], agreement, looked)),
         predictions=predictions,
+        acceptance=acceptance,
+        refusals=refusals,
+        parts={FAMILIAR: learned.familiar}
+        if learned is not None and acceptance is not None and acceptance.familiar
+        else {},
     )
     yield Progress(done=total, total=total, note=_headline(verification))
     return verification
+
+
+def _accepted(
+    recipe: Recipe, learned: Learned | None, predictions: tuple[Prediction, ...], decision: Decision
+) -> tuple[Acceptance | None, Refusals | None]:
+    if learned is None:
+        return None, None
+    return fit_limits(recipe.acceptance, learned, predictions, decision.threshold)
 
 
 def _calibratable(recipe: DecisionRecipe, outputs: Outputs) -> tuple[DecisionRecipe, tuple[Gate, ...]]:
@@ -359,7 +405,9 @@ def _headline(verification: Verification) -> str:
 
 def save_verification(folder: Path, verification: Verification) -> None:
     """Write `verification.json` and, a line each, the predictions."""
-    fields = plain(replace(verification, predictions={}))
+    fields = plain(replace(verification, predictions={}, parts={}))
+    for name, data in verification.parts.items():
+        (folder / name).write_bytes(data)
     (folder / "verification.json").write_text(json.dumps(fields, indent=1), encoding="utf-8")
     with (folder / "predictions.jsonl").open("w", encoding="utf-8") as stream:
         for key, predictions in verification.predictions.items():
@@ -379,4 +427,9 @@ def load_verification(folder: Path) -> Verification:
         row["heat"] = None if heat is None else np.array(heat, np.float32)
         predictions.setdefault(key, []).append(Prediction(**row))
     loaded = build(Verification, {**fields, "predictions": {}})
-    return replace(loaded, predictions={key: tuple(found) for key, found in predictions.items()})
+    parts = {loaded.acceptance.familiar} if loaded.acceptance and loaded.acceptance.familiar else set()
+    return replace(
+        loaded,
+        predictions={key: tuple(found) for key, found in predictions.items()},
+        parts={name: (folder / name).read_bytes() for name in parts},
+    )

@@ -17,7 +17,7 @@ from edge.progress_bar import progress_bar
 from edge_runtime.talk import print_failure, tell, tell_delegate, warn
 
 if TYPE_CHECKING:
-    from edge.bundle import Bundle
+    from edge.bundle import Bundle, Manifest
     from edge_runtime.pipeline import Screener, Screening
 
 FILE = click.Path(path_type=Path)
@@ -70,8 +70,9 @@ def screen(
 ) -> int:
     """Screen PICTURES (files or folders) with BUNDLE: a line each.
 
-    The decision is `refer` or `clear`. A picture that cannot be read, or whose heat map cannot be written, costs its
-    own line; the others go on, and the exit status is 1.
+    The decision is `refer` or `clear`; or `retake` or `uncertain`, with what to do about it. A picture
+    that cannot be read, or whose heat map cannot be written, costs its own line; the others go on, and the exit status
+    is 1.
     """
     from edge.record import Failure
     from edge_runtime.pictures import expand
@@ -185,6 +186,7 @@ def evaluate(
         labels=manifest.labels,
         decision=manifest.decision,
         profile=profile,
+        acceptance=manifest.acceptance,
         prevalence=_prevalence_of_recipe(manifest.recipe) if prevalence is None else prevalence,
     )
     synthetic = dataset.synthetic or manifest.synthetic
@@ -280,7 +282,8 @@ def _print_verdict(screening: Screening, as_json: bool) -> None:
     else:
         mark = "  SYNTHETIC" if verdict.synthetic else ""
         name = printable(verdict.picture)
-        click.echo(f"{verdict.decision:<6} {verdict.probability:.3f}  {verdict.latency_ms.total:7.1f} ms  {name}{mark}")
+        advice = f"  {verdict.advice}" if verdict.advice else ""
+        click.echo(f"{verdict.decision:<9} {verdict.stated}  {verdict.latency_ms.total:7.1f} ms  {name}{mark}{advice}")
 
 
 def _make_overlay_folder(folder: Path, pictures: tuple[Path, ...]) -> None:
@@ -387,6 +390,7 @@ def _describe(bundle: Bundle) -> str:
         "               threshold given, fitted to nothing"
         if decision.rule == GIVEN
         else f"               fitted ({decision.rule}) on {decision.fitted_on}",
+        *(f"  {'answers' if first else '':<12} {line}" for first, line in _answering_lines(m)),
         f"  input        {p.side_px} x {p.side_px} px {p.colour}, {p.fit}",
     ]
     for name, model in m.models.items():
@@ -400,6 +404,14 @@ def _describe(bundle: Bundle) -> str:
         counts = ", ".join(f"{count} {label}" for label, count in m.reference.counts.items())
         lines.append(f"  known cases  {m.reference.n} (edge similar): {counts}")
     return "\n".join(lines)
+
+
+def _answering_lines(manifest: Manifest) -> Iterator[tuple[bool, str]]:
+    """What a picture must be like to be answered, and whether it is the first line of that."""
+    from edge_runtime.acceptance import describe
+
+    for place, line in enumerate(describe(manifest.acceptance, manifest.decision.threshold)):
+        yield place == 0, line
 
 
 def _measured_lines(metrics: dict[str, Any]) -> Iterator[str]:

@@ -17,6 +17,7 @@ from edge import __version__
 from edge.bundle import Bundle
 from edge.errors import EdgeError
 from edge_runtime import machine
+from edge_runtime.acceptance import describe
 from edge_runtime.delegates import CPU, DELEGATES, parse_request
 from edge_runtime.delegates.choose import TrialRules, choose
 from edge_runtime.delegates.trial import Trial
@@ -46,8 +47,8 @@ class Report:
     """What the doctor found.
 
     libraries: version by distribution, None where it is not installed. interpreter: the one that is used, None where
-    there is none. golden: how many golden pictures pass on the CPU, of how many. trials: of each delegate. Both only
-    with a bundle.
+    there is none. answers: what the bundle holds a picture against before it answers. golden: how many golden
+    pictures pass on the CPU, of how many. trials: of each delegate. All three only with a bundle.
     """
 
     machine: dict[str, str]
@@ -56,6 +57,7 @@ class Report:
     threads: int
     bundle: str | None
     golden: tuple[int, int] | None
+    answers: tuple[str, ...]
     trials: tuple[Trial, ...]
     missing: tuple[Missing, ...]
 
@@ -95,6 +97,7 @@ def examine(bundle: Bundle | None, *, delegates: Sequence[str] = (), rules: Tria
         threads=default_threads(),
         bundle=None if bundle is None else bundle.manifest.name,
         golden=golden,
+        answers=() if bundle is None else describe(bundle.manifest.acceptance, bundle.manifest.decision.threshold),
         trials=trials,
         missing=tuple(missing),
     )
@@ -110,6 +113,7 @@ def render(report: Report) -> str:
     lines += ["screening", f"  interpreter    {used}, {report.threads} threads"]
     if report.golden is not None:
         lines.append(f"  {report.bundle}: {report.golden[0]} of {report.golden[1]} golden pictures right on the CPU")
+    lines += [f"  {report.bundle}: {line}" for line in report.answers]
     lines.append("delegates")
     if not report.trials:
         lines.append("  none tried: name a bundle (edge doctor BUNDLE)")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.acceptance import Acceptance
 from edge.dataset import Box, Sample
 from edge.decision import Calibration, Decision, Level
 from edge.errors import DataError, PictureError
@@ -16,6 +17,7 @@ from edge.profile import Profile
 from edge.record import Failure
 from edge_runtime import saliency
 from edge_runtime.calibration import calibrate, logit, positive_score
+from edge_runtime.declined import Declined, Tried, count_declined, render_declined
 from edge_runtime.judgement import Cases, Judged, Predictive, Standing, judge, predictive, standing
 from edge_runtime.metrics import (
     Interval,
@@ -34,7 +36,7 @@ class Prediction:
     outputs: the network's own probabilities, in the order of the bundle's labels. probabilities: the same, calibrated.
     probability: calibrated, of the positive labels together. heat: (rows,
     columns) evidence in logits, or None. points: whether the map's peak lies in a marked box; None without a map
-    or boxes. infer_ms: wall-clock time of the network.
+    or boxes. infer_ms: wall-clock time of the network. measures: what the bundle's limits are held against, by name.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Prediction:
     heat: NDArray[np.float32] | None = field(repr=False)
     points: bool | None
     infer_ms: float
+    measures: dict[str, float] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +62,7 @@ class Evaluation:
     output_error, calibration_error: expected calibration error of the network's outputs, and of the probabilities.
     confusion: rows are true labels, columns the most probable label, in the order of `labels`.
     pointing_game: share of positive pictures with boxes whose map peaks inside one; `_detected`: of the referred ones.
+    declined: what was not answered; None where the bundle answers everything. All other measures are of all pictures.
     """
 
     labels: tuple[str, ...]
@@ -85,6 +89,7 @@ class Evaluation:
     pointing_game_detected: Interval | None
     infer_ms_median: float
     unreadable: tuple[Failure, ...]
+    declined: Declined | None = None
 
     @property
     def judged(self) -> Judged:
@@ -114,6 +119,7 @@ def predict(screener: Screener, samples: Iterable[Sample]) -> Iterator[Predictio
             heat=screening.heat,
             points=points,
             infer_ms=screening.verdict.latency_ms.infer,
+            measures=screening.measures,
         )
 
 
@@ -154,10 +160,12 @@ def measure(
     decision: Decision,
     profile: Profile | None = None,
     prevalence: float | None = None,
+    acceptance: Acceptance | None = None,
 ) -> Evaluation:
     """The measures of a set of predictions. Raises DataError where a class that they need is absent.
 
     profile: to judge by; the decision's own where it is None. prevalence: for predictive values; None for none.
+    acceptance: the limits that the predictions' measures are held against; None: everything is answered.
     """
     found = [result for result in results if isinstance(result, Prediction)]
     positive, wanted = decision.positive, profile or decision.profile
@@ -206,7 +214,18 @@ def measure(
         pointing_game_detected=_share([p for p in pointed if p.probability >= decision.threshold]),
         infer_ms_median=float(np.median([p.infer_ms for p in found])),
         unreadable=tuple(result for result in results if isinstance(result, Failure)),
+        declined=None
+        if acceptance is None
+        else count_declined(tried(found, positive), acceptance, decision.threshold, labels=labels),
     )
+
+
+def tried(predictions: Sequence[Prediction], positive: tuple[str, ...]) -> list[Tried]:
+    """The predictions as they are decided on."""
+    return [
+        Tried(label=p.label, finding=p.label in positive, probability=p.probability, measures=p.measures)
+        for p in predictions
+    ]
 
 
 def _at_target(cases: Cases, profile: Profile) -> Interval:
@@ -237,6 +256,7 @@ def render_text(evaluation: Evaluation, *, title: str) -> str:
         *(line for judged in e.levels for line in _judged_lines(judged, decides=judged.level == e.level)),
         f"  {e.standing.profile.name}: {e.standing.words}",
         *_predictive_lines(e.predictive),
+        *(["", *render_declined(e.declined)] if e.declined is not None else []),
         "",
         "  confusion (rows: truth, columns: most probable)",
         *_confusion_lines(e),

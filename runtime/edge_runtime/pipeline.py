@@ -1,26 +1,27 @@
-"""The device's steps, in order: decode, preprocess, infer, calibrate, decide, explain, record. Read this file first.
+"""The device's steps, in order: decode, preprocess, look, infer, calibrate, decide, explain, record. Read this first.
 
 The CPU runs the network, and is the reference where a delegate was asked for: see delegates/guard.py.
 """
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.acceptance import answer, checks
 from edge.bundle import Bundle, read_bundle
 from edge.errors import InterpreterError, PictureError
 from edge.files import read_ordinary
 from edge.preprocess import Placement
 from edge.record import BundleId, DelegateUse, Latency, Verdict
 from edge_runtime import saliency
+from edge_runtime.acceptance import DISTANCE_TOLERANCE, Inspector
 from edge_runtime.calibration import calibrate
 from edge_runtime.delegates import CPU, HELD, parse_request
 from edge_runtime.interpreter import Network
@@ -28,9 +29,9 @@ from edge_runtime.interpreters import find
 
 if TYPE_CHECKING:
     from edge_runtime.delegates.choose import TrialRules
-    from edge_runtime.delegates.guard import Guard
+    from edge_runtime.delegates.guard import Guard, Outputs
 
-NEAR = "so near the threshold that the delegate's tolerance could decide: the CPU did"
+NEAR = "so near a limit that the delegate's tolerance could decide: the CPU did"
 HELD_BYTES = 64 << 20
 """Of decoded pictures, at most, while a delegate's verdicts wait: a small board has little memory."""
 
@@ -39,7 +40,8 @@ HELD_BYTES = 64 << 20
 class Screening:
     """One picture's verdict and what it stands on.
 
-    outputs: (classes,) the network's own probabilities, before calibration.
+    outputs: (classes,) the network's own probabilities, before calibration. measures: what the bundle's limits are held
+    against, by name; empty where it has none.
     picture: (height, width, 3) uint8 RGB, upright. tensor: (side, side, channels) uint8, what the network saw of it.
     heat: (rows, columns) evidence in logits, None where the model gives no map or none was asked for.
     embedding: (channels,) the pooled features, None where the model gives none.
@@ -47,6 +49,7 @@ class Screening:
 
     verdict: Verdict
     outputs: NDArray[np.float32] = field(repr=False)
+    measures: dict[str, float] = field(repr=False)
     picture: NDArray[np.uint8] = field(repr=False)
     tensor: NDArray[np.uint8] = field(repr=False)
     placement: Placement
@@ -90,6 +93,7 @@ class Screener:
             threads=threads,
             package=find(interpreter),
         )
+        self._inspector = Inspector.of(bundle)
         self._positive = [manifest.labels.index(label) for label in manifest.decision.positive]
         self.delegate = DelegateUse(requested=request.text, used=CPU, why="it was asked for")
         self._guard: Guard | None = None
@@ -98,7 +102,14 @@ class Screener:
             from edge_runtime.delegates.choose import choose
 
             choice = choose(
-                request, bundle, self.variant, self.network, near=self._near_threshold, threads=threads, rules=rules
+                request,
+                bundle,
+                self.variant,
+                self.network,
+                near=self._near_a_limit,
+                apart=self._apart,
+                threads=threads,
+                rules=rules,
             )
             self.delegate, self._guard = choice.use, choice.guard
         self._id = BundleId(name=manifest.name, sha256=bundle.sha256)
@@ -206,14 +217,34 @@ class Screener:
         self.network.run(tensor)
         return self.network.output, use
 
-    def _near_threshold(self, outputs: NDArray[np.float32], tolerance: float) -> bool:
-        """Whether outputs (classes,) that are off by the tolerance could decide otherwise."""
-        rule = self.manifest.decision
-        shift = np.full(len(outputs), -tolerance, np.float32)
+    def _near_a_limit(self, outputs: Outputs, tolerance: float) -> bool:
+        """Whether probabilities that are off by the tolerance, or the embedding's distance, could decide otherwise."""
+        rule, acceptance = self.manifest.decision, self.manifest.acceptance
+        probabilities = outputs["probabilities"]
+        shift = np.full(len(probabilities), -tolerance, np.float32)
         shift[self._positive] = tolerance
-        either = np.clip(np.stack([outputs - shift, outputs + shift]), 0, 1)
+        either = np.clip(np.stack([probabilities - shift, probabilities + shift]), 0, 1)
         low, high = calibrate(rule.calibration, either, self._positive)[0]
-        return decide(float(low), rule.threshold) != decide(float(high), rule.threshold)
+        steps = [rule.threshold]
+        if acceptance is not None and acceptance.clear_below is not None:
+            steps.append(acceptance.clear_below)
+        if any((low >= step) != (high >= step) for step in steps):
+            return True
+        share = self._share_of_limit(outputs)
+        return share is not None and abs(share - 1) <= DISTANCE_TOLERANCE
+
+    def _apart(self, outputs: Outputs, right: Outputs) -> str | None:
+        """Why a delegate's embedding is too far from the CPU's to say how far a picture is from what is known."""
+        given, wanted = self._share_of_limit(outputs), self._share_of_limit(right)
+        # Not `>`: a NaN is never within.
+        if given is None or wanted is None or abs(given - wanted) <= DISTANCE_TOLERANCE:
+            return None
+        return f"the embedding's distance from what is known is {given:.3g} of its limit, and {wanted:.3g} on the CPU"
+
+    def _share_of_limit(self, outputs: Outputs) -> float | None:
+        if self._inspector is None or "embedding" not in outputs:
+            return None
+        return self._inspector.share_of_limit(outputs["embedding"])
 
     def _screen(self, data: bytes, name: str, explain: bool, start: float) -> Screening:
         picture = self.manifest.preprocessing.decode(data)
@@ -221,20 +252,26 @@ class Screener:
 
     def _judge(self, picture: NDArray[np.uint8], name: str, explain: bool, clock: list[float]) -> Screening:
         """The steps after decoding. clock: seconds when the picture was asked for, and when it was decoded."""
-        preprocessing = self.manifest.preprocessing
+        preprocessing, inspector = self.manifest.preprocessing, self._inspector
         tensor = preprocessing.to_input(picture)
+        placement = preprocessing.place(picture.shape[1], picture.shape[0])
         clock.append(time.perf_counter())
+        measures = {} if inspector is None else inspector.picture(tensor, placement)
+        clock.append(time.perf_counter())
+        # A picture that must be taken again is inferred too: the record then holds what declining it costs.
         read, use = self._infer(tensor)
         outputs = read("probabilities")
         embedding = read("embedding") if self.network.has("embedding") else None
         clock.append(time.perf_counter())
+        measures |= {} if inspector is None else inspector.network(embedding)
+        clock.append(time.perf_counter())
         heat = self._heat(read, outputs, tensor) if explain else None
         clock.append(time.perf_counter())
-        placement = preprocessing.place(picture.shape[1], picture.shape[0])
-        verdict = self._record(name, outputs, placement, clock, use)
+        verdict = self._record(name, outputs, measures, placement, clock, use)
         return Screening(
             verdict=verdict,
             outputs=outputs,
+            measures=measures,
             picture=picture,
             tensor=tensor,
             placement=placement,
@@ -273,6 +310,7 @@ class Screener:
         self,
         name: str,
         outputs: NDArray[np.float32],
+        measures: dict[str, float],
         placement: Placement,
         clock: list[float],
         use: DelegateUse,
@@ -283,20 +321,28 @@ class Screener:
         rule = self.manifest.decision
         together, each = calibrate(rule.calibration, outputs[np.newaxis], self._positive)
         probability, probabilities = float(together[0]), each[0]
-        steps = [1e3 * (after - before) for before, after in itertools.pairwise(clock)]
-        decode, preprocess, infer, explain = steps
+        answered = answer(self.manifest.acceptance, measures, probability, rule.threshold)
+        decode, preprocess, look, infer, compare, explain = (1e3 * step for step in np.diff(clock).tolist())
         return Verdict(
             picture=name,
-            decision=decide(probability, rule.threshold),
+            decision=answered.decision,
+            advice=answered.advice,
+            reasons=answered.reasons,
             label=self.manifest.labels[int(np.argmax(probabilities))],
             probability=probability,
             probabilities={
                 label: float(value) for label, value in zip(self.manifest.labels, probabilities, strict=True)
             },
             threshold=rule.threshold,
+            checks=checks(self.manifest.acceptance, measures),
             used_xywh=placement.source_xywh,
             latency_ms=Latency(
-                decode=decode, preprocess=preprocess, infer=infer, saliency=explain, total=1e3 * (clock[-1] - clock[0])
+                decode=decode,
+                preprocess=preprocess,
+                infer=infer,
+                checks=look + compare,
+                saliency=explain,
+                total=1e3 * (clock[-1] - clock[0]),
             ),
             delegate=use,
             interpreter=self.network.package,
@@ -304,11 +350,6 @@ class Screener:
             synthetic=self.manifest.synthetic,
             bundle=self._id,
         )
-
-
-def decide(probability: float, threshold: float) -> Literal["refer", "clear"]:
-    """The decision; a probability at the threshold is referred."""
-    return "refer" if probability >= threshold else "clear"
 
 
 def _read(path: Path) -> bytes:

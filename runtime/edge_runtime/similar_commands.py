@@ -163,7 +163,8 @@ def _print_neighbours(screening: Screening, neighbours: Neighbours, as_json: boo
         click.echo(json.dumps(record))
         return
     mark = "  SYNTHETIC" if verdict.synthetic else ""
-    click.echo(f"{verdict.decision:<6} {verdict.probability:.3f}  {printable(verdict.picture)}{mark}")
+    advice = f"  {verdict.advice}" if verdict.advice else ""
+    click.echo(f"{verdict.decision:<9} {verdict.stated}  {printable(verdict.picture)}{mark}{advice}")
     for one in neighbours.found:
         whose = "  this site's" if one.source == "site" else ""
         group = f"  group {one.group}" if one.group else ""

@@ -26,7 +26,7 @@ def warn(screener: Screener) -> None:
         tell(f"{screener.manifest.name} was trained on SYNTHETIC pictures: not for patients")
     main = screener.manifest.main_model
     if screener.variant != main:
-        tell(f"calibration and threshold were fitted on the {main} model, not on {screener.variant}")
+        tell(f"calibration, threshold and limits were fitted on the {main} model, not on {screener.variant}")
     tell_delegate(screener)
 
 
@@ -45,4 +45,4 @@ def print_failure(failure: Failure, as_json: bool) -> None:
         click.echo(json.dumps(failure.to_json()))
     else:
         name = printable(failure.picture)
-        click.echo(f"error  -----  {'':>10}  {name}: {failure.error}; {failure.remedy}")
+        click.echo(f"error     -----  {'':>10}  {name}: {failure.error}; {failure.remedy}")

@@ -120,10 +120,9 @@ class Output:
             }
             _print(json.dumps({**verdict.to_json(), "camera": camera, **kept}))
             return
-        advice = getattr(verdict, "advice", None)
-        notes = (printable(verdict.picture), "SYNTHETIC" if verdict.synthetic else "", advice, *kept.values())
+        notes = (printable(verdict.picture), "SYNTHETIC" if verdict.synthetic else "", verdict.advice, *kept.values())
         words = "  ".join(filter(None, notes))
-        _print(f"{seen.decision:<9} {verdict.probability:.3f}  {seen.age_ms:7.1f} ms  {_clock()}  {words}")
+        _print(f"{seen.decision:<9} {verdict.stated}  {seen.age_ms:7.1f} ms  {_clock()}  {words}")
 
     def _print_error(self, name: str, error: EdgeError) -> None:
         if self._as_json:

@@ -49,6 +49,7 @@ SECTIONS = [
     "operating",
     "curves",
     "decisions",
+    "declining",
     "probabilities",
     "training",
     "size",

@@ -18,6 +18,7 @@ import pytest
 from conftest import EDGE, TinyBuild, edge
 from numpy.typing import NDArray
 
+from edge.acceptance import answer
 from edge.bundle import Bundle, read_bundle
 from edge.decision import Calibration, Decision
 from edge.errors import BundleError, InterpreterError, PictureError
@@ -26,7 +27,7 @@ from edge.profile import parse_profile
 from edge.saliency import MapScale
 from edge_runtime import saliency
 from edge_runtime.evaluate import Prediction, calibrated, measure, predict
-from edge_runtime.pipeline import Screener, decide
+from edge_runtime.pipeline import Screener
 from edge_runtime.selftest import self_test
 
 
@@ -164,8 +165,8 @@ def test_a_model_the_bundle_lacks_is_a_sentence(bundle: Bundle) -> None:
 
 
 def test_a_probability_at_the_threshold_is_referred() -> None:
-    assert decide(0.5, 0.5) == "refer"
-    assert decide(np.nextafter(0.5, 0), 0.5) == "clear"
+    assert answer(None, {}, 0.5, 0.5).decision == "refer"
+    assert answer(None, {}, np.nextafter(0.5, 0), 0.5).decision == "clear"
 
 
 def test_evidence_is_for_the_most_probable_finding_against_the_rest() -> None:
@@ -298,6 +299,9 @@ def test_screen_prints_a_json_line_for_each_picture(tiny_build: TinyBuild, tmp_p
         "probability",
         "probabilities",
         "threshold",
+        "advice",
+        "reasons",
+        "checks",
         "used_xywh",
         "latency_ms",
         "delegate",
@@ -307,7 +311,7 @@ def test_screen_prints_a_json_line_for_each_picture(tiny_build: TinyBuild, tmp_p
         "bundle",
     }
     assert (first["model"], first["interpreter"], first["synthetic"]) == ("int8", "ai-edge-litert", True)
-    assert set(first["latency_ms"]) == {"decode", "preprocess", "infer", "saliency", "total"}
+    assert set(first["latency_ms"]) == {"decode", "preprocess", "infer", "checks", "saliency", "total"}
     assert first["bundle"] == {"name": "tiny", "sha256": read_bundle(tiny_build.bundle).sha256}
     assert set(second) == set(third) == {"picture", "error", "remedy"}
     assert "cut short" in second["error"]

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from edge_convert.prune.magnitude import LayerSparsity, total_sparsity
 from edge_convert.report import numbers, plots
+from edge_convert.report.coverage import risk_curves
 from edge_convert.report.inline import svg
 from edge_convert.report.numbers import Band, Curve, OperatingPoint, Scored
 from edge_convert.report.tables import SPLIT_WORDS, threshold_words
@@ -45,6 +46,7 @@ def split_plots(verification: Verification, split: str) -> dict[str, Plot]:
         "precision_recall": _precision_recall(verification, models, point, split),
         "calibration": _calibration(verification, models["int8"], split),
         "histogram": _histogram(models["int8"], point.threshold, split),
+        **_risk(verification, models["int8"], split),
     }
 
 
@@ -155,6 +157,41 @@ def _histogram(data: Scored, threshold: float, split: str) -> Plot:
         ("from", "to", "with_finding", "without"),
         zip(bins.edges[:-1], bins.edges[1:], bins.positive, bins.negative, strict=True),
     )
+
+
+def _risk(verification: Verification, data: Scored, split: str) -> dict[str, Plot]:
+    """Errors over coverage, where the bundle declines at all."""
+    acceptance, declined = verification.acceptance, verification.evaluations[f"{split}/int8"].declined
+    if acceptance is None or declined is None:
+        return {}
+    threshold, words = verification.decision.threshold, SPLIT_WORDS[split]
+    curves = risk_curves(
+        verification.predictions[f"{split}/int8"], acceptance, threshold, verification.decision.positive
+    )
+    alarms = sum(row.refer for row in declined.answers if not row.finding)
+    answered = sum(row.refer + row.clear for row in declined.answers)
+    used = (
+        declined.answered.value,
+        (declined.missed + alarms) / max(1, answered),
+        declined.missed / max(1, data.n_positive),
+    )
+    plot = _plot(
+        f"risk_{split}",
+        f"Share of wrong decisions among the answered, and share of findings cleared, over the share of {words} "
+        f"pictures that is answered. This bundle answers {used[0]:.1%}; of these {used[1]:.1%} are wrong, and "
+        f"{used[2]:.1%} of the findings are cleared.",
+        plots.plot_risk(curves, used, data=data, split=words),
+        ("series", "coverage", "error_share_of_answered", "cleared_share_of_findings"),
+        [
+            *(
+                (name, *row)
+                for name, risk in curves.items()
+                for row in zip(risk.coverage, risk.errors, risk.missed, strict=True)
+            ),
+            ("this bundle's limits", *used),
+        ],
+    )
+    return {"risk": plot}
 
 
 def _curve_rows(curves: dict[str, tuple[Curve, Interval]], band: Band) -> Iterator[Sequence[object]]:

@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 
 from edge.files import write_atomically
+from edge_convert.acceptance import describe_refusals
 from edge_convert.card import LIMITS
 from edge_convert.data.certificate import describe_certificate
 from edge_convert.operating_point import describe
@@ -20,6 +21,7 @@ from edge_convert.report.figures import Plot, agreement_plot, sparsity_plot, spl
 from edge_convert.report.gallery import Kind, gallery
 from edge_convert.report.inline import css_variables
 from edge_convert.verify import draft_bundle
+from edge_runtime.acceptance import describe as describe_limits
 from edge_runtime.metrics import Interval
 from edge_runtime.pipeline import Screener
 
@@ -79,6 +81,9 @@ def _evidence(inputs: ReportInputs, splits: list[str]) -> dict[str, Any]:
         "known": inputs.reference,
         "known_rows": tables.known_rows(inputs.reference, v.evaluations["val/int8"]),
         "operating": describe(v.decision, {}, v.held_out),
+        "answering": describe_limits(v.acceptance, threshold),
+        "refusals": describe_refusals(v.refusals) if v.refusals is not None else [],
+        "limit_rows": tables.limit_rows(v.acceptance),
         "sizes": tables.size_rows(v.sizes),
         "zeros": total_sparsity(inputs.sparsity),
         "layers": inputs.sparsity,
@@ -120,7 +125,9 @@ def _calibrated(inputs: ReportInputs) -> str:
 
 def _gallery(inputs: ReportInputs, splits: list[str]) -> tuple[Kind, ...]:
     v = inputs.verification
-    draft = draft_bundle(inputs.recipe, inputs.prepared, inputs.models, v.decision)
+    draft = draft_bundle(
+        inputs.recipe, inputs.prepared, inputs.models, v.decision, acceptance=v.acceptance, parts=v.parts
+    )
     scaled = replace(draft, manifest=replace(draft.manifest, saliency=v.saliency))
     found = {split: v.predictions[f"{split}/int8"] for split in splits}
     return gallery(Screener(scaled), found, inputs.prepared.samples, v.decision.threshold)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from edge_convert.prune.magnitude import LayerSparsity
+from edge_convert.report.coverage import Risk
 from edge_convert.report.inline import day
 from edge_convert.report.numbers import Band, Bin, Curve, Histogram, OperatingPoint, Scored
 from edge_convert.report.tables import threshold_words
@@ -29,6 +30,12 @@ CALIBRATION_WORDS = {"network": "before calibration", "calibrated": "as decided 
 CALIBRATION_STYLES: dict[str, dict[str, Any]] = {
     "network": {"color": day("vermillion"), "marker": "s", "markersize": 4, "linestyle": (0, (4, 2)), "zorder": 3},
     "calibrated": {"color": day("blue"), "marker": "o", "markersize": 5, "zorder": 4},
+}
+
+RISK_WORDS = {"nearest": "nearest to the threshold declined first", "unlike": "least like what is known declined first"}
+RISK_STYLES: dict[str, dict[str, Any]] = {
+    "nearest": {"color": day("blue"), "linewidth": 1.8, "zorder": 4},
+    "unlike": {"color": day("vermillion"), "linewidth": 1.4, "linestyle": (0, (4, 2)), "zorder": 5},
 }
 
 
@@ -206,6 +213,33 @@ def plot_agreement(int8: Scored, float32: Scored, threshold: float) -> Figure:
     _unit_square(axes, "probability of the finding, float32", "probability of the finding, int8")
     _threshold_words(axes, threshold, height=0.04)
     _legend_below(axes, columns=2)
+    return figure
+
+
+def plot_risk(curves: Mapping[str, Risk], used: tuple[float, float, float], *, data: Scored, split: str) -> Figure:
+    """Errors left over the share that is answered. used: coverage, errors, missed findings of the bundle's limits."""
+    figure, panels = _figure(4.6, rows=2)
+    _title(panels[0], _counted(f"Declining, {split}", data))
+    coverage, *points = used
+    for axes, measure, point, words in zip(
+        panels,
+        ("errors", "missed"),
+        points,
+        ("wrong, of the answered (share)", "cleared, of the findings (share)"),
+        strict=True,
+    ):
+        highest = point
+        for name, risk in curves.items():
+            values = getattr(risk, measure)
+            axes.plot(risk.coverage, values, drawstyle="steps-post", label=RISK_WORDS[name], **RISK_STYLES[name])
+            highest = max(highest, float(values.max()))
+        axes.plot(
+            [coverage], [point], color=day("ink"), marker="o", linewidth=0, zorder=6, label="this bundle's limits"
+        )
+        axes.set(xlim=(1, 0), ylim=(0, max(1.1 * highest, 0.01)))
+        axes.set_ylabel(words)
+    panels[1].set_xlabel("answered (share of the pictures)")
+    _legend_below(panels[1], columns=1)
     return figure
 
 

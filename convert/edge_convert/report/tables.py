@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edge.acceptance import Acceptance
 from edge.fields import plain
 from edge_convert.recipe import Recipe
 from edge_convert.reference import OwnClass, ReferenceSet
@@ -135,6 +136,12 @@ def confusion_rows(evaluation: Evaluation) -> list[tuple[str, int, list[tuple[in
     return rows
 
 
+def limit_rows(acceptance: Acceptance | None) -> list[tuple[str, str, str]]:
+    """Each measure of a picture with its lower and upper limit, "" where that side is open."""
+    limits = {} if acceptance is None else acceptance.limits
+    return [(name.replace("_", " "), _limit(each.low), _limit(each.high)) for name, each in limits.items()]
+
+
 def size_rows(sizes: Sequence[ModelSize]) -> list[SizeRow]:
     """The files with their compressed size against the first."""
     return [
@@ -147,6 +154,10 @@ def size_rows(sizes: Sequence[ModelSize]) -> list[SizeRow]:
         )
         for size in sizes
     ]
+
+
+def _limit(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
 
 
 def flipped(

@@ -8,14 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edge.bundle import Bundle
 from edge.errors import EdgeError
 from edge.record import DelegateUse
 from edge_runtime.delegates import CPU, DelegateFailure, Job, Kind, Request, verdicts
-from edge_runtime.delegates.guard import Guard
+from edge_runtime.delegates.guard import Guard, Outputs
 from edge_runtime.delegates.isolated import Isolated
 from edge_runtime.delegates.trial import (
     CPU_TIMES,
@@ -74,11 +71,13 @@ def choose(
     variant: str,
     network: Network,
     *,
-    near: Callable[[NDArray[np.float32], float], bool],
+    near: Callable[[Outputs, float], bool],
+    apart: Callable[[Outputs, Outputs], str | None] = lambda *_: None,
     threads: int | None = None,
     rules: TrialRules | None = None,
 ) -> Choice:
-    """What runs the network for a request that is not for the CPU. network: the CPU, already loaded. near: see Guard.
+    """What runs the network for a request that is not for the CPU. network: the CPU, already loaded. near, apart: see
+    Guard.
 
     A kept verdict is taken for what it says; an admitted delegate must still give the golden pictures right at every
     start. Raises nothing for a delegate that fails: that is the CPU, and the reason.
@@ -106,7 +105,7 @@ def choose(
     def doubted(reason: str) -> None:
         verdicts.keep(name, replace(trial, admitted=False, reason=f"admitted once, but {reason}"))
 
-    guard = Guard(engine, network, tolerances=bundle.manifest.tolerances, near=near, doubted=doubted)
+    guard = Guard(engine, network, tolerances=bundle.manifest.tolerances, near=near, doubted=doubted, apart=apart)
     return Choice(use=DelegateUse(requested=request.text, used=_title(job), why=trial.reason), guard=guard, trial=trial)
 
 

@@ -30,15 +30,19 @@ class Guard:
         cpu: Engine,
         *,
         tolerances: Mapping[str, float],
-        near: Callable[[NDArray[np.float32], float], bool],
+        near: Callable[[Outputs, float], bool],
         doubted: Callable[[str], None],
+        apart: Callable[[Outputs, Outputs], str | None] = lambda *_: None,
     ) -> None:
-        """near: whether probabilities that may be off by so much could decide otherwise. doubted: told why it ends."""
+        """near: whether outputs with probabilities that may be off by so much could decide otherwise. doubted: told why
+        it ends. apart: why outputs that are within the tolerances are too far apart for what is made of them.
+        """
         self._delegate = delegate
         self._cpu = cpu
         self._tolerances = tolerances
         self._near = near
         self._doubted = doubted
+        self._apart = apart
         self._held: list[tuple[NDArray[np.uint8], Outputs]] = []
         self.failed: str | None = None
 
@@ -54,7 +58,7 @@ class Guard:
         outputs = self._delegate.outputs()
         self._held.append((picture, outputs))
         tolerance = self._tolerances.get("probabilities", 0.0)
-        return None if self._near(outputs["probabilities"], tolerance) else outputs
+        return None if self._near(outputs, tolerance) else outputs
 
     def release(self) -> bool:
         """Hold what waits against the CPU: the last picture, and others at random. Whether all of it may be given."""
@@ -63,7 +67,8 @@ class Guard:
             others = random.SystemRandom().sample(held[:-1], min(CHECKED - 1, len(held) - 1))
             for picture, outputs in (held[-1], *others):
                 self._cpu.run(picture)
-                if reason := excess(outputs, {role: self._cpu.output(role) for role in outputs}, self._tolerances):
+                right = {role: self._cpu.output(role) for role in outputs}
+                if reason := excess(outputs, right, self._tolerances) or self._apart(outputs, right):
                     self._end(f"in use, it gave wrong outputs: {reason}")
                     break
         return not self.failed
