@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +17,19 @@ import pytest
 from conftest import EDGE, RECIPE, TinyBuild, edge
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from edge.errors import EdgeError, RecipeError
+from edge.profile import parse_profile
 from edge_convert.recipe import Recipe, read_recipe
 from edge_convert.run_folder import RunFolder
-from edge_convert.sweep.choice import choose, sample_of
+from edge_convert.sweep.choice import Sample, choose, sample_of
 from edge_convert.sweep.grid import lay_over, make_cases, parse_grid, recipe_digest, to_toml
 from edge_convert.sweep.memory import room_for_another
 from edge_convert.sweep.pareto import Point, best, dominates, front, parse_budget
-from edge_convert.verify import load_verification
+from edge_convert.verify import Verification, load_verification
+from edge_runtime.evaluate import measure
+from edge_runtime.metrics import fit_threshold
 
 MINIMAL = """
 name = "spots"
@@ -248,6 +253,65 @@ def test_the_measure_that_is_drawn_again_is_the_one_that_was_reported(tiny_build
     assert sample_of(verification, "auc").measure("auc") == pytest.approx(int8.auc.value)
 
 
+@given(st.integers(0, 10_000))
+def test_specificity_at_the_target_counts_a_picture_that_is_drawn_twice_as_two(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    scores = random.integers(1, 12, 30) / 13
+    truth = np.arange(30) < random.integers(1, 29)
+    times = random.integers(1, 4, 30)
+    sample = Sample(scores=scores, truth=truth, groups=(), target=0.8, of=())
+    drawn, found = np.repeat(scores, times), np.repeat(truth, times)
+    wanted = (drawn[~found] < fit_threshold(drawn, found, 0.8)).mean()
+    assert sample.measure("specificity", times.astype(np.float64)) == pytest.approx(wanted)
+
+
+def with_scores(verification: Verification, scores: NDArray[np.float64]) -> Verification:
+    """As many pictures as scores, two a group, every fourth group with the finding."""
+    model = verification.predictions["val/int8"][0]
+    pictures = tuple(
+        replace(
+            model,
+            name=f"{place}.png",
+            group=f"{place // 2}",
+            label="parasite" if place // 2 % 4 == 0 else "no_parasite",
+            outputs=(float(1 - score), float(score)),
+            probabilities=(float(1 - score), float(score)),
+            probability=float(score),
+        )
+        for place, score in enumerate(scores)
+    )
+    int8 = measure(pictures, labels=("no_parasite", "parasite"), decision=verification.decision)
+    return replace(verification, predictions={"val/int8": pictures}, evaluations={"val/int8": int8})
+
+
+def test_a_choice_is_held_against_each_rival_on_the_same_draws_of_groups(tiny_build: TinyBuild) -> None:
+    verification = load_verification(tiny_build.run / "verify")
+    found = np.arange(80) // 2 % 4 == 0
+    random = np.random.default_rng(1)
+    good = np.clip(0.3 + 0.3 * found + random.normal(0, 0.08, 80), 0.01, 0.99)
+    cases = [
+        ("good", with_scores(verification, good)),
+        ("its twin", with_scores(verification, good)),
+        ("bad", with_scores(verification, random.uniform(0.1, 0.9, 80))),
+    ]
+    choice = choose(0, cases, "auc", trained=5)
+    twin, bad = choice.rivals
+    assert (choice.case, choice.trained, choice.fitting, choice.not_resampled) == ("good", 5, 3, "")
+    assert twin.difference is not None
+    assert (twin.difference.low, twin.difference.high, twin.apart, twin.drawn) == (0, 0, False, 0)
+    assert bad.difference is not None
+    assert bad.apart
+    assert bad.difference.low > 0
+    assert choice.drawn == 1
+    # Without a test split nothing is said of one.
+    assert choice.test_auc is None
+    other_target = replace(
+        cases[1][1], decision=replace(verification.decision, profile=parse_profile("sensitivity >= 0.5"))
+    )
+    apples_and_pears = choose(0, [cases[0], ("other", other_target)], "specificity", trained=2)
+    assert "same target" in apples_and_pears.not_resampled
+
+
 def test_a_choice_by_few_groups_is_held_by_the_cases_own_intervals(tiny_build: TinyBuild) -> None:
     verification = load_verification(tiny_build.run / "verify")
     choice = choose(0, [("one", verification), ("two", verification)], "specificity", trained=3)
@@ -357,6 +421,7 @@ def test_a_finished_sweep_is_kept_and_says_the_same(swept: Path, tiny_build: Tin
 
 
 @together
+@pytest.mark.slow
 def test_each_case_is_an_ordinary_build_that_convert_finds_done(swept: Path, tiny_build: TinyBuild) -> None:
     case = swept / "out" / BUILT
     done = edge("convert", case / "recipe.toml", "--data", tiny_build.data, "--out", case)

@@ -5,38 +5,31 @@ Killed at any moment it goes on: finished cases are kept, others go on at their 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import queue
 from collections import deque
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from edge.dataset import read_dataset
 from edge.errors import EdgeError
-from edge.fields import plain
-from edge.files import write_atomically
 from edge_convert.builder import Leaks
-from edge_convert.export import calibration_source, read_models
+from edge_convert.export import read_models
 from edge_convert.measured import Machine, this_machine
 from edge_convert.pack import versions
 from edge_convert.pipeline import check_early, require_outside
 from edge_convert.prepare import require_classes
 from edge_convert.progress import Progress, translate
 from edge_convert.recipe import Recipe
-from edge_convert.run_folder import RunFolder, key_of
-from edge_convert.sweep.grid import Axis, Case, Impossible, Settings, make_cases, recipe_digest, to_toml
+from edge_convert.run_folder import RunFolder
+from edge_convert.sweep.grid import Axis, Case, Impossible, Settings, make_cases
+from edge_convert.sweep.kept import State, case_key, data_key, find_folders, finished_state, mark_begun, mark_finished
 from edge_convert.sweep.memory import most_builds, room_for_another
 from edge_convert.sweep.pareto import Point
 from edge_convert.sweep.process import CaseProcess, Heard
 from edge_convert.sweep.timing import ROUNDS, Timing, time_together
 from edge_convert.verify import ModelSize, Verification, load_verification
-
-MARK = "case.json"
-RECIPE = "recipe.toml"
-State = Literal["built", "gate missed", "failed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +163,7 @@ class _Builds:
 
     def __init__(self, plan: Plan, out: Path) -> None:
         self._plan, self._out = plan, out
-        self._folders = _folders(plan.cases, out)
+        self._folders = find_folders(plan.cases, out)
         self._numbers = {case.name: number for number, case in enumerate(plan.cases, start=1)}
         self._heard: queue.Queue[Heard] = queue.Queue()
         self._running: dict[str, CaseProcess] = {}
@@ -185,7 +178,7 @@ class _Builds:
         for case in self._plan.cases:
             folder = self._folders[case.name]
             if state := finished_state(folder, self._key(case)):
-                self._prepared.setdefault(_data_key(case.recipe), folder)
+                self._prepared.setdefault(data_key(case.recipe), folder)
                 yield self._end(case, state, "", stage="kept")
             else:
                 waiting.append(case)
@@ -207,16 +200,13 @@ class _Builds:
         for case in list(waiting):
             if not self._room(jobs):
                 return
-            key = _data_key(case.recipe)
-            if key not in self._prepared and any(_data_key(p.case.recipe) == key for p in self._running.values()):
+            key = data_key(case.recipe)
+            if key not in self._prepared and any(data_key(p.case.recipe) == key for p in self._running.values()):
                 continue
             waiting.remove(case)
             folder = self._folders[case.name]
             try:
-                folder.mkdir(parents=True, exist_ok=True)
-                write_atomically(folder / RECIPE, to_toml(case.recipe).encode())
-                begun = {"recipe": recipe_digest(case.recipe)}
-                write_atomically(folder / MARK, json.dumps(begun).encode())
+                mark_begun(case, folder)
                 source = {
                     "data": str(self._plan.data),
                     "leaks": self._plan.leaks,
@@ -255,21 +245,14 @@ class _Builds:
             process.outcome = said
             return None
         if said["stage"] not in ("reading", "data"):
-            self._prepared.setdefault(_data_key(process.case.recipe), process.folder)
+            self._prepared.setdefault(data_key(process.case.recipe), process.folder)
         progress = Progress(done=said["done"], total=said["total"], note=said["note"])
         stage = f"{said['stage']}, reused" if said["reused"] else said["stage"]
         return self._event(process.case, stage, progress=progress)
 
     def _finish(self, process: CaseProcess, state: State) -> SweepEvent:
         process.end()
-        folder = RunFolder(process.folder)
-        mark = {
-            "recipe": recipe_digest(process.case.recipe),
-            "key": self._key(process.case),
-            "verify": folder.key("verify"),
-            "state": state,
-        }
-        write_atomically(process.folder / MARK, json.dumps(mark).encode())
+        mark_finished(process.case, process.folder, self._key(process.case), state)
         return self._end(process.case, state, "")
 
     def _end(self, case: Case, state: State, reason: str, *, stage: str = "") -> SweepEvent:
@@ -282,55 +265,7 @@ class _Builds:
         return SweepEvent(case=case.name, number=number, of=of, stage=stage, ended=ended, progress=progress)
 
     def _key(self, case: Case) -> str:
-        """What a finished case was made from."""
-        r = case.recipe
-        files = [_file_key(r.network.weights), _file_key(r.distill.weights), calibration_source(r)]
-        return key_of(plain(r), self._plan.described, files)
-
-
-def finished_state(folder: Path, key: str) -> State | None:
-    """How an earlier sweep's build of exactly this ended; None where there is none, or where it has been changed."""
-    mark = _mark(folder)
-    if mark.get("key") != key or mark.get("verify") != RunFolder(folder).key("verify"):
-        return None
-    bundle = any(folder.glob("*.edge"))
-    state: State = "built" if bundle else "gate missed"
-    return state if mark.get("state") == state and (folder / "quantize").is_dir() else None
-
-
-def _folders(cases: Sequence[Case], out: Path) -> dict[str, Path]:
-    """Where each case is built: a folder that an earlier sweep began for the very same recipe, or one of its name.
-
-    So a grid with one more axis finds the cases that it had already, whatever they were called then.
-    """
-    begun: dict[str, Path] = {}
-    for mark in sorted(out.glob(f"*/{MARK}")):
-        begun.setdefault(str(_mark(mark.parent).get("recipe")), mark.parent)
-    digests = {case.name: recipe_digest(case.recipe) for case in cases}
-    taken = {begun[digest] for digest in digests.values() if digest in begun}
-    found = {}
-    for name, digest in digests.items():
-        folder = out / name
-        found[name] = begun.get(digest) or (folder.with_name(f"{name}-{digest[:8]}") if folder in taken else folder)
-    return found
-
-
-def _mark(folder: Path) -> dict[str, Any]:
-    try:
-        found = json.loads((folder / MARK).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _data_key(recipe: Recipe) -> str:
-    """What a recipe says of the data stage."""
-    return key_of(plain(recipe.preprocessing), recipe.classes, recipe.positive, recipe.seed)
-
-
-def _file_key(weights: str) -> str:
-    path = Path(weights)
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else weights
+        return case_key(case.recipe, self._plan.described)
 
 
 def _row(case: Case, folder: Path, state: State, reason: str) -> Row:

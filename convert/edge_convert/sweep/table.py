@@ -108,10 +108,12 @@ def _budget_lines(found: Sweep, comparison: Comparison) -> list[str]:
 
 def _doubts(choice: Choice) -> list[str]:
     """What a choice by validation pictures is worth."""
-    lines = [
-        f"  chosen among {choice.fitting} of {choice.trained} cases by the very pictures that its measures are of, "
-        "which flatters them"
-    ]
+    lines = []
+    if choice.trained > 1:
+        lines.append(
+            f"  chosen among {choice.fitting} of {choice.trained} cases by the very pictures that its measures are of, "
+            "which flatters them"
+        )
     if choice.not_resampled and choice.rivals:
         lines.append(f"  the cases' own intervals are held against one another: {choice.not_resampled}")
     elif choice.drawn is not None and choice.rivals:

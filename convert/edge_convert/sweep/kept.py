@@ -1,0 +1,90 @@
+"""What earlier sweeps left: which cases are finished, and where each one's folder is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from edge.fields import plain
+from edge.files import write_atomically
+from edge_convert.export import calibration_source
+from edge_convert.recipe import Recipe
+from edge_convert.run_folder import RunFolder, key_of
+from edge_convert.sweep.grid import Case, recipe_digest, to_toml
+
+MARK = "case.json"
+RECIPE = "recipe.toml"
+State = Literal["built", "gate missed", "failed"]
+"""How a case ended. One that missed a gate has its measures and no bundle; one that failed has neither."""
+
+
+def mark_begun(case: Case, folder: Path) -> None:
+    """Make a case's folder, with its recipe, and mark whose it is. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / RECIPE, to_toml(case.recipe).encode())
+    write_atomically(folder / MARK, json.dumps({"recipe": recipe_digest(case.recipe)}).encode())
+
+
+def mark_finished(case: Case, folder: Path, key: str, state: State) -> None:
+    """Mark a case as finished. key: what it was made from, see `case_key`. Raises OSError."""
+    mark = {
+        "recipe": recipe_digest(case.recipe),
+        "key": key,
+        "verify": RunFolder(folder).key("verify"),
+        "state": state,
+    }
+    write_atomically(folder / MARK, json.dumps(mark).encode())
+
+
+def case_key(recipe: Recipe, described: tuple[Any, ...]) -> str:
+    """What a case is made from: its recipe, the files that this names, and `described`, the data set and versions."""
+    files = [_file_key(recipe.network.weights), _file_key(recipe.distill.weights), calibration_source(recipe)]
+    return key_of(plain(recipe), described, files)
+
+
+def finished_state(folder: Path, key: str) -> State | None:
+    """How an earlier sweep's build of exactly this ended; None where there is none, or where it has been changed."""
+    mark = _mark(folder)
+    if mark.get("key") != key or mark.get("verify") != RunFolder(folder).key("verify"):
+        return None
+    bundle = any(folder.glob("*.edge"))
+    state: State = "built" if bundle else "gate missed"
+    return state if mark.get("state") == state and (folder / "quantize").is_dir() else None
+
+
+def find_folders(cases: Sequence[Case], out: Path) -> dict[str, Path]:
+    """Where each case is built: a folder that an earlier sweep began for the very same recipe, or one of its name.
+
+    So a grid with one more axis finds the cases that it had already, whatever they were called then.
+    """
+    begun: dict[str, Path] = {}
+    for mark in sorted(out.glob(f"*/{MARK}")):
+        begun.setdefault(str(_mark(mark.parent).get("recipe")), mark.parent)
+    digests = {case.name: recipe_digest(case.recipe) for case in cases}
+    taken = {begun[digest] for digest in digests.values() if digest in begun}
+    found = {}
+    for name, digest in digests.items():
+        folder = out / name
+        found[name] = begun.get(digest) or (folder.with_name(f"{name}-{digest[:8]}") if folder in taken else folder)
+    return found
+
+
+def _mark(folder: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((folder / MARK).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def data_key(recipe: Recipe) -> str:
+    """What a recipe says of the data stage."""
+    return key_of(plain(recipe.preprocessing), recipe.classes, recipe.positive, recipe.seed)
+
+
+def _file_key(weights: str) -> str:
+    path = Path(weights)
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else weights
