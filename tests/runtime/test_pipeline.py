@@ -102,7 +102,7 @@ def test_threads_do_not_change_the_answer(bundle: Bundle, pictures: list[Path]) 
 
 def test_latency_adds_up(bundle: Bundle, pictures: list[Path]) -> None:
     latency = Screener(bundle).screen_file(pictures[0]).verdict.latency_ms
-    parts = latency.decode + latency.preprocess + latency.infer + latency.saliency
+    parts = latency.decode + latency.preprocess + latency.infer + latency.checks + latency.saliency
     assert latency.total == pytest.approx(parts, rel=0.01)
     assert latency.infer > 0
 
