@@ -24,7 +24,7 @@ from edge_runtime.interpreter import default_threads
 from edge_runtime.pipeline import Screener
 from edge_runtime.thermal import Thermal, read_thermal
 
-STEPS = ("decode", "preprocess", "infer", "saliency", "total")
+STEPS = ("decode", "preprocess", "infer", "checks", "saliency", "total")
 WARM_UP = 5
 # Everything that is run in turns: its name, and what one round of it takes in milliseconds, step by step.
 Contestant = Callable[[bytes], dict[str, float]]

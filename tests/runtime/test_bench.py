@@ -36,7 +36,7 @@ def test_every_model_is_timed_step_by_step_in_as_many_rounds(found: dict[str, ob
     assert [cost["model"] for cost in found["costs"]] == ["float32", "int8"]  # type: ignore[attr-defined]
     for cost in found["costs"]:  # type: ignore[attr-defined]
         steps = cost["steps"]
-        assert list(steps) == ["decode", "preprocess", "infer", "saliency", "total"]
+        assert list(steps) == ["decode", "preprocess", "infer", "checks", "saliency", "total"]
         assert all(0 <= step["p5"] <= step["median"] <= step["p95"] for step in steps.values())
         assert steps["total"]["median"] >= steps["infer"]["median"]
         assert steps["total"]["p5"] >= steps["decode"]["p5"] + steps["infer"]["p5"] / 2
