@@ -93,8 +93,10 @@ def load_familiar(data: bytes, name: str) -> Familiar:
 def _require_shapes(familiar: Familiar) -> None:
     k, d = len(familiar.picture_mean), len(familiar.directions)
     wanted = {
+        "picture_mean": (k,),
         "picture_whitener": (k, k),
         "colour_whitener": (len(COLOUR),) * 2 if familiar.colour_whitener.size else familiar.colour_whitener.shape,
+        "embedding_mean": (len(familiar.embedding_mean),),
         "directions": (d, len(familiar.embedding_mean)),
         "whitener": (d, d),
         "centres": (len(familiar.centres), d),
