@@ -33,6 +33,7 @@ UNSTOPPED = {
     "gates.min_auc": 0.0,
     "gates.min_specificity_at_target": 0.0,
     "gates.max_auc_drop": 1.0,
+    "gates.max_accuracy_drop": 1.0,
     "gates.max_flips": 1.0,
     "gates.min_saliency_agreement": -1.0,
 }

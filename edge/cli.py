@@ -31,6 +31,7 @@ VERBS = {
         "List the networks that can be trained, with cost and source.",
     ),
     "adopt": ("edge_convert.adopt.commands:adopt", "Somebody else's TFLite classifier to a bundle."),
+    "quantize": ("edge_convert.quantize.commands:quantize", "Where a build's int8 file loses, and what mends it."),
     "convert": ("edge_convert.commands:convert", "Labelled pictures to a verified bundle, by a recipe."),
     "sweep": ("edge_convert.sweep_commands:sweep", "Build variants of a recipe, and compare them for a device."),
 }

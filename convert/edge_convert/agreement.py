@@ -18,13 +18,15 @@ ENLARGED = 32
 class Agreement:
     """int8 against float32 on the same pictures.
 
-    auc_drop: float32 less int8. flips: pictures whose decision differs at the int8 threshold. largest_difference: of
+    auc_drop: float32 less int8. accuracy_drop: the same of the share of pictures whose most probable label, before
+    calibration, is right. flips: pictures whose decision differs at the int8 threshold. largest_difference: of
     a positive probability. saliency: median Spearman correlation of the enlarged maps, over all and over the positive
     pictures; None where the network gives no map.
     """
 
     n: int
     auc_drop: float
+    accuracy_drop: float
     flips: int
     largest_difference: float
     saliency: float | None
@@ -41,6 +43,7 @@ def agree(
     """The two models on the same pictures, in the same order. evaluations: by split and model."""
     from scipy.stats import spearmanr
 
+    labels = evaluations["val/int8"].labels
     a, truth = positive_scores(int8, positive)
     b, _ = positive_scores(float32, positive)
     correlations = np.array(
@@ -55,11 +58,16 @@ def agree(
     return Agreement(
         n=len(int8),
         auc_drop=evaluations["val/float32"].auc.value - evaluations["val/int8"].auc.value,
+        accuracy_drop=_accuracy(float32, labels) - _accuracy(int8, labels),
         flips=int(((a >= decision.threshold) != (b >= decision.threshold)).sum()),
         largest_difference=float(np.abs(a - b).max()),
         saliency=float(np.median(correlations)) if len(correlations) else None,
         saliency_positive=float(np.median(correlations[truth])) if len(correlations) else None,
     )
+
+
+def _accuracy(predictions: tuple[Prediction, ...], labels: tuple[str, ...]) -> float:
+    return float(np.mean([labels[int(np.argmax(p.outputs))] == p.label for p in predictions]))
 
 
 def _enlarged(prediction: Prediction) -> NDArray[np.float32]:

@@ -25,6 +25,8 @@ from edge_convert.progress import Progress, Steps, translate
 from edge_convert.prune.channels import forget_steps, prune_channels
 from edge_convert.prune.magnitude import LayerSparsity, prune, sparsity_by_layer
 from edge_convert.prune.plan_file import PLAN, ChannelRecord, load_record, save_record
+from edge_convert.quantize.record import QuantizeRecord, load_quantization, save_quantization
+from edge_convert.quantize.steps import chosen_pictures, mended
 from edge_convert.recipe import Recipe
 from edge_convert.reference import ReferenceSet, load_reference, make_reference
 from edge_convert.report import ReportInputs, write_report
@@ -45,6 +47,8 @@ WEIGHTS = "weights.npz"
 HISTORY = "history.json"
 SPARSITY = "sparsity.json"
 CALIBRATION = "calibration.json"
+QUANTIZATION = "quantization.json"
+RECIPE = "recipe.json"
 CHECKPOINT = "training.npz"
 DENSE = "dense.float32.tflite"
 READOUT = "readout.npz"
@@ -169,6 +173,8 @@ class Builder:
         """Export the float32 and the int8 file."""
         r = self.recipe
         made_from = [plain(r.quantize), plain(r.saliency), export.calibration_source(r), plain(export.description(r))]
+        if r.quantize.repair:
+            made_from += [plain(r.gates), plain(r.decision)]
         if not self._enter("quantize", *made_from):
             yield StageEvent(stage="quantize", reused=True)
             return
@@ -215,6 +221,7 @@ class Builder:
             path,
             self._reference(),
             channels=self._channels(),
+            quantized=self._quantized(),
         )
         note = f"{path}: {path.stat().st_size / 1e6:.1f} MB, {len(manifest.golden)} golden pictures"
         yield StageEvent(stage="pack", progress=Progress(done=1, total=1, note=note))
@@ -233,6 +240,7 @@ class Builder:
             sparsity=tuple(self._sparsity()),
             channels=self._channels(),
             calibration=tuple(self._calibration()),
+            quantized=self._quantized(),
             bundle=bundle,
             reference=self._known(bundle),
         )
@@ -325,11 +333,16 @@ class Builder:
             readout.save(stage / READOUT)
         files = {"float32": export.export_float(r, pruned, readout)}
         yield Progress(done=1, total=total)
-        names, pictures = export.calibration_pictures(r, self.prepared)
+        names, pictures = yield from chosen_pictures(r, self.prepared, files["float32"])
         files["int8"] = export.export_int8(r, pruned, readout, pictures)
         yield Progress(done=2, total=total)
+        files["int8"], record = yield from mended(r, self.prepared, files["float32"], files["int8"], len(names))
+        save_quantization(stage / QUANTIZATION, record)
+        for variant in r.quantize.also:
+            files[variant] = export.export_also(r, pruned, readout, variant)
         dense = (yield from self._dense_file(readout)) if r.prune.changes else files["float32"]
         export.write_models(stage, files)
+        (stage / RECIPE).write_text(json.dumps(plain(r), indent=1), encoding="utf-8")
         (stage / DENSE).write_bytes(dense)
         (stage / CALIBRATION).write_text(json.dumps(names, indent=1), encoding="utf-8")
         sizes = ", ".join(f"{name} {len(data) / 1e6:.2f} MB" for name, data in files.items())
@@ -368,6 +381,9 @@ class Builder:
     def _history(self, stage: str) -> list[Epoch]:
         rows = json.loads((self.folder.stage(stage) / HISTORY).read_text(encoding="utf-8"))
         return [Epoch(**row) for row in rows]
+
+    def _quantized(self) -> QuantizeRecord:
+        return load_quantization(self.folder.stage("quantize") / QUANTIZATION)
 
     def _sparsity(self) -> list[LayerSparsity]:
         rows = json.loads((self.folder.stage("prune") / SPARSITY).read_text(encoding="utf-8"))

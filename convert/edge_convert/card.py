@@ -67,6 +67,7 @@ def model_card(manifest: Manifest, verification: Verification) -> str:
         f"{manifest.preprocessing.side_px} px, {manifest.preprocessing.fit}",
         f"- labels: {', '.join(manifest.labels)}",
         *(f"- {line}" for line in (manifest.metrics.get("channels") or {}).get("sentences", ())),
+        *(f"- {line}" for line in (manifest.metrics.get("quantization") or {}).get("sentences", ())),
         "",
         "## Data",
         "",

@@ -11,7 +11,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ from edge_convert.saliency.cut import require_finer_layer
 from edge_convert.saliency.gradient import gradient_map
 from edge_convert.saliency.occlusion import occlusion_map
 from edge_convert.saliency.readout import Readout
+from edge_convert.tflite_file import float_operations
 from edge_convert.tflite_metadata import Described, with_metadata
 from edge_runtime.interpreter import find_interpreter
 
@@ -45,6 +46,10 @@ OUTPUTS: dict[Role, str] = {
     "embedding": "The pooled features.",
 }
 MODEL_FILES = {"int8": "model.int8.tflite", "float32": "model.float32.tflite"}
+"""The files of every build."""
+ALSO_FILES = {"float16": "model.float16.tflite", "dynamic-range": "model.dynamic-range.tflite"}
+"""Further files, on request: weights of 16 bits, or of 8 bits with activations in float32."""
+Weights = Literal["float32", "float16", "dynamic-range"]
 
 
 def model_entry(recipe: Recipe, variant: str) -> ModelFile:
@@ -52,7 +57,7 @@ def model_entry(recipe: Recipe, variant: str) -> ModelFile:
     backbone = find_backbone(recipe.network.backbone)
     asked = recipe.on_request
     return ModelFile(
-        file=MODEL_FILES[variant],
+        file=file_of(variant),
         input_dtype="uint8" if variant == "int8" else "float32",
         input_scale=backbone.input_scale,
         input_zero_point=backbone.input_zero_point,
@@ -60,6 +65,11 @@ def model_entry(recipe: Recipe, variant: str) -> ModelFile:
         signature=SCREEN,
         explanation=Explanation(method=asked, signature=EXPLAIN, output=MAP) if asked else None,
     )
+
+
+def file_of(variant: str) -> str:
+    """The name of an exported file."""
+    return {**MODEL_FILES, **ALSO_FILES}[variant]
 
 
 def roles(recipe: Recipe) -> tuple[Role, ...]:
@@ -111,6 +121,11 @@ def export_float(recipe: Recipe, model: Any, readout: Readout | None = None) -> 
     return with_metadata(_convert(recipe, model, readout, calibration=None), description(recipe))
 
 
+def export_also(recipe: Recipe, model: Any, readout: Readout | None, weights: Weights) -> bytes:
+    """A TFLite file with smaller weights, of float32 input and outputs."""
+    return with_metadata(_convert(recipe, model, readout, calibration=None, weights=weights), description(recipe))
+
+
 def export_int8(recipe: Recipe, model: Any, readout: Readout | None, pictures: NDArray[np.uint8]) -> bytes:
     """The int8 TFLite file. pictures: (n, side, side, channels) uint8, the calibration set. Raises EdgeError.
 
@@ -138,18 +153,23 @@ def description(recipe: Recipe) -> Described:
     )
 
 
-def check_integer_only(recipe: Recipe, data: bytes) -> None:
-    """Refuse an int8 file with a float tensor left in it, or with an input scaled otherwise than in training."""
+def check_integer_only(recipe: Recipe, data: bytes, float_layers: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Refuse an int8 file with a float operation in it that nobody asked for, or with an input scaled otherwise than in
+    training. float_layers: names of the tensors whose operations were asked to stay float32.
+
+    Returns the operations that did, as `OPERATION tensor`; none in a file of integers only.
+    """
     backbone = find_backbone(recipe.network.backbone)
+    found = float_operations(data)
+    unasked = [name for operation, name in found if name not in float_layers]
+    if unasked:
+        raise EdgeError(
+            f"{len(unasked)} operations stayed float in the int8 file, for example {unasked[0]}",
+            remedy="this is a fault of the converter with this backbone; use another one",
+        )
     _, interpreter_class = find_interpreter()
     with without_chatter():
         interpreter = interpreter_class(model_content=data)
-    floats = [t["name"] for t in interpreter.get_tensor_details() if t["dtype"] in (np.float32, np.float16)]
-    if floats:
-        raise EdgeError(
-            f"{len(floats)} tensors stayed float in the int8 file, for example {floats[0]}",
-            remedy="this is a fault of the converter with this backbone; use another one",
-        )
     entry = interpreter.get_input_details()[0]
     scale, zero_point = entry["quantization"]
     wanted = (backbone.input_scale, backbone.input_zero_point)
@@ -159,6 +179,7 @@ def check_integer_only(recipe: Recipe, data: bytes) -> None:
             f"the network was trained on (q - {wanted[1]}) * {wanted[0]:.6g}",
             remedy="this is a fault of the converter with this backbone; use another one",
         )
+    return tuple(f"{operation} {name.split(';')[0]}" for operation, name in found)
 
 
 def outputs_of(model: Any, readout: Readout | None = None) -> Callable[[Any], dict[str, Any]]:
@@ -230,22 +251,35 @@ def explanation_of(recipe: Recipe, model: Any) -> Callable[[Any], Any]:
     return gradient_map(model, require_finer_layer(model), recipe.on_request, cotangent)
 
 
-def _convert(recipe: Recipe, model: Any, readout: Readout | None, *, calibration: NDArray[np.uint8] | None) -> bytes:
+def _convert(
+    recipe: Recipe,
+    model: Any,
+    readout: Readout | None,
+    *,
+    calibration: NDArray[np.uint8] | None,
+    weights: Weights = "float32",
+) -> bytes:
     tf = tensorflow()
     signature = [tf.TensorSpec((1, *recipe.preprocessing.input_shape), tf.float32, name=INPUT)]
     functions = {SCREEN: tf.function(outputs_of(model, readout), input_signature=signature, autograph=False)}
     if recipe.on_request is not None:
         explain = explanation_of(recipe, model)
         functions[EXPLAIN] = tf.function(lambda x: {MAP: explain(x)}, input_signature=signature, autograph=False)
-    return convert_functions(recipe, model, functions, calibration=calibration)
+    return convert_functions(recipe, model, functions, calibration=calibration, weights=weights)
 
 
 def convert_functions(
-    recipe: Recipe, model: Any, functions: dict[str, Any], *, calibration: NDArray[np.uint8] | None
+    recipe: Recipe,
+    model: Any,
+    functions: dict[str, Any],
+    *,
+    calibration: NDArray[np.uint8] | None,
+    weights: Weights = "float32",
 ) -> bytes:
     """A TFLite file of `tf.function`s over the model's layers, a signature each; their dictionaries name the outputs.
 
-    calibration: (n, side, side, channels) uint8 pictures for full-integer quantization, None for float32.
+    calibration: (n, side, side, channels) uint8 pictures for full-integer quantization, None for a file that computes
+    in float32. weights: how that one stores its weights.
     """
     tf = tensorflow()
     module = tf.Module()
@@ -253,6 +287,10 @@ def convert_functions(
     with tempfile.TemporaryDirectory(prefix="edge-export-") as folder, without_chatter(), warnings.catch_warnings():
         tf.saved_model.save(module, folder, signatures=functions)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(functions))
+        if weights != "float32":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if weights == "float16":
+            converter.target_spec.supported_types = [tf.float16]
         if calibration is not None:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.representative_dataset = lambda: _representative(recipe, calibration, list(functions))
@@ -267,21 +305,27 @@ def convert_functions(
 
 
 def _representative(recipe: Recipe, pictures: NDArray[np.uint8], signatures: list[str]) -> Iterator[Any]:
-    """Calibration inputs. Two corner pixels hold 0 and 255, so that the input's range is exactly that of a pixel."""
+    """Calibration inputs."""
     backbone = find_backbone(recipe.network.backbone)
     for picture in pictures:
-        marked = picture.copy()
-        marked[0, 0], marked[-1, -1] = 0, 255
         for signature in signatures:
-            yield signature, {INPUT: scaled(marked[np.newaxis], backbone)}
+            yield signature, {INPUT: scaled(marked(picture)[np.newaxis], backbone)}
+
+
+def marked(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The picture with 0 and 255 in two corner pixels, so that the range it sets for the input is that of a pixel."""
+    copy = np.array(picture, np.uint8)
+    copy[0, 0], copy[-1, -1] = 0, 255
+    return copy
 
 
 def write_models(folder: Path, models: dict[str, bytes]) -> None:
     """Write the exported files by variant."""
     for variant, data in models.items():
-        (folder / MODEL_FILES[variant]).write_bytes(data)
+        (folder / file_of(variant)).write_bytes(data)
 
 
 def read_models(folder: Path) -> dict[str, bytes]:
-    """The exported files by variant."""
-    return {variant: (folder / name).read_bytes() for variant, name in MODEL_FILES.items()}
+    """The exported files by variant: those of every build, and those further ones that are there."""
+    further = {variant: name for variant, name in ALSO_FILES.items() if (folder / name).exists()}
+    return {variant: (folder / name).read_bytes() for variant, name in {**MODEL_FILES, **further}.items()}

@@ -32,6 +32,14 @@ def tensorflow() -> Any:
     return module
 
 
+def quantizer() -> tuple[Any, Any]:
+    """The converter's own quantizer and what changes a file's input and output types: not public, but all there is."""
+    tensorflow()
+    from tensorflow.lite.python import convert, util
+
+    return convert, util
+
+
 def keras() -> Any:
     """The tf_keras module (Keras 2)."""
     tensorflow()

@@ -17,6 +17,7 @@ from edge_convert.golden import make_golden
 from edge_convert.prepare import Prepared
 from edge_convert.prune.magnitude import LayerSparsity, total_sparsity
 from edge_convert.prune.plan_file import ChannelRecord
+from edge_convert.quantize.record import QuantizeRecord
 from edge_convert.recipe import Recipe
 from edge_convert.reference import ReferenceSet
 from edge_convert.verify import Verification, draft_bundle
@@ -41,6 +42,7 @@ def pack(
     reference: tuple[ReferenceSet, dict[str, bytes]] | None = None,
     *,
     channels: ChannelRecord | None = None,
+    quantized: QuantizeRecord | None = None,
 ) -> Manifest:
     """Write the bundle. reference: the known cases and their parts. Returns its manifest."""
     known, known_parts = reference or (None, {})
@@ -58,7 +60,10 @@ def pack(
         saliency=verification.saliency,
         golden=golden.golden,
         tolerances=golden.tolerances,
-        metrics=_metrics(verification, total_sparsity(sparsity), known, channels),
+        metrics={
+            **_metrics(verification, total_sparsity(sparsity), known, channels),
+            "quantization": quantized.summary() if quantized is not None else None,
+        },
         recipe=plain(recipe),
         data=prepared.summary(),
         versions=versions(),

@@ -155,10 +155,21 @@ class QuantizeRecipe:
 
     calibration: the pictures that set the ranges: `train` for training pictures of every class alike, or the folder of
     a labelled set of their own, for where training pictures are few. calibration_pictures: how many, at most.
+    coverage: how training pictures are chosen: drawn at `random`, or `k-centre` greedy on their embeddings.
+    repair: where the int8 file misses a gate, search for what mends it. also: further files to export.
     """
 
     calibration: str = "train"
     calibration_pictures: int = 128
+    coverage: Literal["random", "k-centre"] = "random"
+    repair: bool = False
+    also: tuple[Literal["float16", "dynamic-range"], ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(set(self.also)) != len(self.also):
+            raise FieldError("'quantize.also' names a file twice")
+        if self.coverage != "random" and self.calibration != "train":
+            raise FieldError("'quantize.coverage' chooses among training pictures; leave it at 'random' for a folder")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,7 +228,8 @@ class AcceptanceRecipe:
 class GateRecipe:
     """What the int8 model must reach on the validation pictures, else the build fails.
 
-    max_auc_drop: float32 AUC minus int8 AUC. max_flips: share of decisions that differ between the two.
+    max_auc_drop: float32 AUC minus int8 AUC. max_accuracy_drop: the same of the share of pictures whose most probable
+    label is right. max_flips: share of decisions that differ between the two.
     min_saliency_agreement: median Spearman correlation between the two models' maps, over the positive pictures; the
     maps of negative ones are nearly flat, and ranks of a flat map are noise. max_randomised_agreement: the size of the
     median rank correlation of the shown maps with those of the network under random last layers. require_profile: the
@@ -227,6 +239,7 @@ class GateRecipe:
     min_auc: float = 0.8
     min_specificity_at_target: float = 0.0
     max_auc_drop: float = 0.005
+    max_accuracy_drop: float = 0.01
     max_flips: float = 0.05
     min_saliency_agreement: float = 0.8
     max_randomised_agreement: float = 0.9

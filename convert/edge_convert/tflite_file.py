@@ -86,6 +86,25 @@ def last_operation(model: bytes, tensor: int) -> str:
     return ""
 
 
+def float_operations(model: bytes) -> list[tuple[str, str]]:
+    """The operations that compute in float: name of the operation and of the tensor it makes.
+
+    Those that only turn integers into real numbers (DEQUANTIZE) compute nothing and are left out.
+    """
+    graph = schema.Model.GetRootAs(model, 0)
+    names = {number: name for name, number in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+    real = (schema.TensorType.FLOAT32, schema.TensorType.FLOAT16)
+    found = []
+    for subgraph in (graph.Subgraphs(place) for place in range(graph.SubgraphsLength())):
+        for operator in (subgraph.Operators(place) for place in range(subgraph.OperatorsLength())):
+            code = graph.OperatorCodes(operator.OpcodeIndex())
+            name = names.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()), "CUSTOM")
+            made = [subgraph.Tensors(operator.Outputs(place)) for place in range(operator.OutputsLength())]
+            if name != "DEQUANTIZE" and made and any(tensor.Type() in real for tensor in made):
+                found.append((name, made[0].Name().decode()))
+    return found
+
+
 class _Node:
     """A flatbuffer table, read by the numbers of its fields."""
 

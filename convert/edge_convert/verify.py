@@ -23,7 +23,7 @@ from edge.saliency import MapScale, Saliency
 from edge_convert.acceptance import FAMILIAR, Learned, Refusals, fit_limits, learn
 from edge_convert.agreement import Agreement, agree
 from edge_convert.calibrate import Outputs, fit_calibration
-from edge_convert.export import MODEL_FILES, model_entry
+from edge_convert.export import MODEL_FILES, file_of, model_entry
 from edge_convert.operating_point import HeldOut, cross_fit, fit_decision
 from edge_convert.prepare import Prepared
 from edge_convert.progress import Progress, Steps
@@ -116,7 +116,7 @@ def draft_bundle(
     parts: dict[str, bytes] | None = None,
 ) -> Bundle:
     """A bundle in memory that holds no more than screening needs. parts: further members, which acceptance names."""
-    members = {**{MODEL_FILES[variant]: data for variant, data in models.items()}, **(parts or {})}
+    members = {**{file_of(variant): data for variant, data in models.items()}, **(parts or {})}
     return Bundle(
         manifest=Manifest(
             schema=SCHEMA,
@@ -151,9 +151,9 @@ def verify(
 ) -> Steps[Verification]:
     """Measure the models on the validation split, and on the test split where there is one.
 
-    Calibration and threshold are fitted on the int8 model's validation outputs. models: `int8` and
-    `float32`. dense: the float32 file before pruning, for the table of sizes. network, readout: what the models were
-    exported from.
+    Calibration and threshold are fitted on the int8 model's validation outputs. models: `int8`, `float32` and further
+    ones, which are held to the same gates. dense: the float32 file before pruning, for the table of sizes. network,
+    readout: what the models were exported from.
     """
     positive = recipe.positive
     require_groups(recipe.decision.level, prepared.has_groups)
@@ -170,8 +170,8 @@ def verify(
         )
     splits = [split for split in ("val", "test") if len(prepared.rows(split))]
     results: dict[str, list[Prediction | Failure]] = {}
-    total, done = 2 * sum(len(prepared.rows(split)) for split in splits), 0
-    for variant in ("int8", "float32"):
+    total, done = len(models) * sum(len(prepared.rows(split)) for split in splits), 0
+    for variant in models:
         screener = Screener(bundle, variant=variant)
         for split in splits:
             results[f"{split}/{variant}"] = found = []
@@ -208,7 +208,11 @@ def verify(
         evaluations=evaluations,
         agreement=agreement,
         sizes=_sizes(recipe, bundle, models, dense, prepared),
-        gates=(*rising, *_gates(recipe, decision, evaluations["val/int8"], agreement, looked)),
+        gates=(
+            *rising,
+            *_gates(recipe, decision, evaluations["val/int8"], agreement, looked),
+            *_further_gates(recipe, decision, evaluations, predictions),
+        ),
         predictions=predictions,
         acceptance=acceptance,
         refusals=refusals,
@@ -323,7 +327,8 @@ def _sizes(
     rows: list[tuple[str, bytes, float | None]] = [("float32, not pruned", dense, None)] if recipe.prune.changes else []
     pruned = ", pruned" if recipe.prune.changes else ""
     rows += [
-        (f"{variant}{pruned}", models[variant], float(np.median(times[variant]))) for variant in ("float32", "int8")
+        (f"{variant}{pruned}", models[variant], float(np.median(times[variant])))
+        for variant in ("float32", "int8", *(v for v in models if v not in MODEL_FILES))
     ]
     return tuple(
         ModelSize(name=name, bytes=len(data), compressed_bytes=len(gzip.compress(data, 9, mtime=0)), infer_ms=median)
@@ -347,6 +352,12 @@ def _gates(
         ),
         Gate(name="AUC lost by int8", measured=agreement.auc_drop, limit=g.max_auc_drop, at_most=True),
         Gate(
+            name="accuracy lost by int8",
+            measured=agreement.accuracy_drop,
+            limit=g.max_accuracy_drop,
+            at_most=True,
+        ),
+        Gate(
             name="decisions flipped by int8, share",
             measured=agreement.flips / agreement.n,
             limit=g.max_flips,
@@ -366,6 +377,26 @@ def _gates(
         ),
         *_profile_gates(recipe, decision),
     )
+
+
+def _further_gates(
+    recipe: Recipe,
+    decision: Decision,
+    evaluations: dict[str, Evaluation],
+    predictions: dict[str, tuple[Prediction, ...]],
+) -> tuple[Gate, ...]:
+    """What the further files cost against float32, by the limits that int8 is held to."""
+    gates = []
+    for variant in recipe.quantize.also:
+        found = agree(predictions[f"val/{variant}"], predictions["val/float32"], recipe.positive, decision, evaluations)
+        drop = evaluations["val/float32"].auc.value - evaluations[f"val/{variant}"].auc.value
+        for name, measured, limit in (
+            (f"AUC lost by {variant}", drop, recipe.gates.max_auc_drop),
+            (f"accuracy lost by {variant}", found.accuracy_drop, recipe.gates.max_accuracy_drop),
+            (f"decisions flipped by {variant}, share", found.flips / found.n, recipe.gates.max_flips),
+        ):
+            gates.append(Gate(name=name, measured=measured, limit=limit, at_most=True))
+    return tuple(gates)
 
 
 def _profile_gates(recipe: Recipe, decision: Decision) -> tuple[Gate, ...]:

@@ -70,7 +70,12 @@ RECIPE = Recipe(
     # Low, so that some of the findings are certain to be missed.
     decision=DecisionRecipe(profile="sensitivity >= 0.7", rule="point", prevalence=0.02),
     gates=GateRecipe(
-        min_auc=0.0, max_auc_drop=1.0, max_flips=1.0, min_saliency_agreement=-1.0, max_randomised_agreement=1.0
+        min_auc=0.0,
+        max_auc_drop=1.0,
+        max_accuracy_drop=1.0,
+        max_flips=1.0,
+        min_saliency_agreement=-1.0,
+        max_randomised_agreement=1.0,
     ),
 )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from edge_convert.prepare import Prepared
 from edge_convert.prune.magnitude import LayerSparsity
 from edge_convert.prune.plan_file import ChannelRecord
+from edge_convert.quantize.record import QuantizeRecord
 from edge_convert.recipe import Recipe
 from edge_convert.reference import ReferenceSet
 from edge_convert.train.epoch import Epoch
@@ -26,7 +27,8 @@ class ReportInputs:
     models: TFLite files by variant, `int8` and `float32`. history: the epochs of all phases, in order. calibration:
     names of the pictures that set the quantization ranges, of the training split or of the folder that the recipe
     names. bundle: the file that was written; None where a gate was missed. reference: the known cases that it carries.
-    channels: what channel pruning removed; None where the recipe does not ask for it.
+    channels: what channel pruning removed; None where the recipe does not ask for it. quantized: how the
+    int8 file came about.
     """
 
     recipe: Recipe
@@ -39,6 +41,7 @@ class ReportInputs:
     bundle: Path | None
     reference: ReferenceSet | None = None
     channels: ChannelRecord | None = None
+    quantized: QuantizeRecord | None = None
 
 
 def write_report(path: Path, inputs: ReportInputs) -> None:

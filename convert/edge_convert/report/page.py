@@ -85,6 +85,7 @@ def _evidence(inputs: ReportInputs, splits: list[str]) -> dict[str, Any]:
         "refusals": describe_refusals(v.refusals) if v.refusals is not None else [],
         "limit_rows": tables.limit_rows(v.acceptance),
         "sizes": tables.size_rows(v.sizes),
+        "quantized": inputs.quantized,
         "zeros": total_sparsity(inputs.sparsity),
         "layers": inputs.sparsity,
         "channels": inputs.channels,

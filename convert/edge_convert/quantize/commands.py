@@ -1,0 +1,119 @@
+"""`edge quantize`: parse, call the steps, print. Nothing heavy is imported before it runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edge.errors import EdgeError
+from edge.progress_bar import progress_bar
+
+if TYPE_CHECKING:
+    from edge_convert.progress import Progress
+    from edge_convert.recipe import Recipe
+
+FILE = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("run", type=FILE)
+@click.option("--debug", is_flag=True, help="Error by layer, worst first: a table, a CSV and a figure.")
+@click.option("--repair", is_flag=True, help="Search for an int8 file that meets the recipe's gates.")
+@click.option("--out", type=FILE, required=True, help="Folder for what is found.")
+@click.option("--pictures", type=click.IntRange(min=1), default=32, show_default=True, help="Pictures for --debug.")
+@click.option("--recipe", "recipe_file", type=FILE, help="Default: the recipe that RUN was built with.")
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Overrides a key, with --recipe.")
+def quantize(
+    run: Path, debug: bool, repair: bool, out: Path, pictures: int, recipe_file: Path | None, changes: tuple[str, ...]
+) -> None:
+    """Find where the int8 file of a build loses, and mend it.
+
+    RUN is a build's folder; nothing in it is changed. The repair's file is written to --out as repaired.int8.tflite,
+    with the table of all that was tried; to build with it, set quantize.repair = true in the recipe. Exit status 1
+    where no file meets the gates.
+    """
+    if not debug and not repair:
+        raise click.UsageError("say --debug, --repair or both")
+    if changes and recipe_file is None:
+        raise click.UsageError("--set needs --recipe")
+    recipe = _recipe(run, recipe_file, changes)
+    out.mkdir(parents=True, exist_ok=True)
+    if debug:
+        _debug(run, recipe, out, pictures)
+    if repair:
+        _repair(run, recipe, out)
+
+
+def _recipe(run: Path, recipe_file: Path | None, changes: tuple[str, ...]) -> Recipe:
+    from edge.fields import build
+    from edge_convert.recipe import Recipe, read_recipe
+
+    if not (run / "quantize/model.int8.tflite").exists():
+        raise EdgeError(f"{run} holds no quantized build", remedy="name the --out folder of `edge convert`")
+    if recipe_file is not None:
+        return read_recipe(recipe_file, changes=changes)
+    kept = run / "quantize/recipe.json"
+    if not kept.exists():
+        raise EdgeError(f"{run} does not say by which recipe it was built", remedy="name it with --recipe")
+    return build(Recipe, json.loads(kept.read_text(encoding="utf-8")))
+
+
+def _debug(run: Path, recipe: Recipe, out: Path, count: int) -> None:
+    import numpy as np
+
+    from edge_convert.backbones import find_backbone
+    from edge_convert.export import read_models
+    from edge_convert.prepare import load_prepared
+    from edge_convert.progress import finish
+    from edge_convert.quantize.debug import layer_errors, plot, render, to_csv
+
+    prepared, models = load_prepared(run / "data"), read_models(run / "quantize")
+    train = prepared.rows("train")
+    rows = train[np.unique(np.linspace(0, len(train) - 1, count).astype(np.int64))]
+    steps = layer_errors(
+        models["float32"], models["int8"], prepared.pictures[rows], find_backbone(recipe.network.backbone)
+    )
+    with progress_bar() as bar:
+        layers = finish(steps, lambda step: bar.show("layers", step.done, step.total))
+    click.echo(render(layers, len(rows)))
+    (out / "layers.csv").write_text(to_csv(layers), encoding="utf-8")
+    plot(layers, len(rows)).savefig(out / "layers.svg")
+    click.echo(f"all layers {out / 'layers.csv'}, {out / 'layers.svg'}", err=True)
+
+
+def _repair(run: Path, recipe: Recipe, out: Path) -> None:
+    from edge_convert.export import calibration_pictures, read_models
+    from edge_convert.prepare import load_prepared
+    from edge_convert.progress import finish
+    from edge_convert.quantize.record import record_of, save_quantization
+    from edge_convert.quantize.repair import render
+    from edge_convert.quantize.repair import repair as search
+    from edge_convert.quantize.steps import checked
+
+    prepared, models = load_prepared(run / "data"), read_models(run / "quantize")
+    with progress_bar() as bar:
+
+        def show(step: Progress) -> None:
+            bar.show("repair", step.done, step.total)
+            if step.note:
+                bar.close()
+                click.echo(step.note, err=True)
+
+        found = finish(search(recipe, prepared, models["float32"], models["int8"]), show)
+    data, floats = checked(recipe, models["int8"], found)
+    names, _ = calibration_pictures(recipe, prepared)
+    record = record_of(len(names), recipe.quantize.coverage, found, floats)
+    save_quantization(out / "repair.json", record)
+    click.echo(render(found))
+    for operation in floats:
+        click.echo(f"stayed float32: {operation}")
+    (out / "repaired.int8.tflite").write_bytes(data)
+    click.echo(f"kept: {found.chosen.remedy}, {out / 'repaired.int8.tflite'}")
+    if not found.chosen.passed:
+        raise EdgeError(
+            f"no int8 file meets the gates; the nearest misses {', '.join(found.chosen.misses)}",
+            remedy="use quantize.also = ['dynamic-range'], another backbone, or change the gate in the recipe",
+        )

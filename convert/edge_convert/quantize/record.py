@@ -1,0 +1,105 @@
+"""What quantization did, for the card, the report and whoever asks later: nothing about the file is silent."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge.fields import build, plain
+from edge_convert.quantize.judge import Cost
+from edge_convert.quantize.repair import Attempt, Repair, line
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tried:
+    """One attempt of the repair search, without its file. See `repair.Attempt`."""
+
+    remedy: str
+    cost: Cost | None
+    misses: tuple[str, ...]
+    seconds: float
+    float_layers: tuple[str, ...]
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizeRecord:
+    """How the int8 file came about.
+
+    pictures: how many set the ranges of the first file; coverage: how they were chosen. tried: the repair search, empty
+    where none was asked for. kept: its number. float_operations: of the file that ships, as `OPERATION tensor`.
+    """
+
+    pictures: int
+    coverage: str
+    tried: tuple[Tried, ...]
+    kept: int
+    float_operations: tuple[str, ...]
+
+    def sentences(self) -> list[str]:
+        """For the card and the report."""
+        said = [f"int8 ranges set by {self.pictures} pictures, chosen by: {self.coverage}"]
+        if self.tried:
+            kept = self.tried[self.kept]
+            passed = kept.cost is not None and not kept.misses
+            state = "which meets the gates" if passed else "which MISSES " + ", ".join(kept.misses)
+            said.append(f"{len(self.tried)} int8 files were tried on validation; kept: {kept.remedy}, {state}")
+        if self.float_operations:
+            said.append(
+                f"NOT integer only: {len(self.float_operations)} operations stayed float32, because no file without "
+                "them met the gates: " + "; ".join(self.float_operations)
+            )
+        return said
+
+    def table(self) -> list[str]:
+        """The search, a line an attempt, the kept one marked."""
+        return [f"{'>' if n == self.kept else ' '} {line(_attempt(tried))}" for n, tried in enumerate(self.tried)]
+
+    def summary(self) -> dict[str, Any]:
+        """For the manifest."""
+        return {**plain(self), "sentences": self.sentences()}
+
+
+def record_of(pictures: int, coverage: str, found: Repair | None, float_operations: tuple[str, ...]) -> QuantizeRecord:
+    """The record of a finished quantization. found: None where no repair was asked for."""
+    attempts = found.attempts if found is not None else ()
+    return QuantizeRecord(
+        pictures=pictures,
+        coverage=coverage,
+        tried=tuple(
+            Tried(
+                remedy=a.remedy,
+                cost=a.cost,
+                misses=a.misses,
+                seconds=a.seconds,
+                float_layers=a.float_layers,
+                why=a.why,
+            )
+            for a in attempts
+        ),
+        kept=found.kept if found is not None else 0,
+        float_operations=float_operations,
+    )
+
+
+def save_quantization(path: Path, record: QuantizeRecord) -> None:
+    """Write the record as JSON."""
+    path.write_text(json.dumps(plain(record), indent=1), encoding="utf-8")
+
+
+def load_quantization(path: Path) -> QuantizeRecord:
+    """What `save_quantization` wrote."""
+    return build(QuantizeRecord, json.loads(path.read_text(encoding="utf-8")))
+
+
+def _attempt(tried: Tried) -> Attempt:
+    return Attempt(
+        remedy=tried.remedy,
+        cost=tried.cost,
+        misses=tried.misses,
+        seconds=tried.seconds,
+        float_layers=tried.float_layers,
+        why=tried.why,
+    )

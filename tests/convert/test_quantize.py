@@ -1,0 +1,311 @@
+"""int8: which pictures set the ranges, where error arises, and what mends it; on the shared build's real files."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import TinyBuild, edge
+from numpy.typing import NDArray
+
+from edge.bundle import read_bundle
+from edge.errors import EdgeError, RecipeError
+from edge_convert.backbones import find_backbone
+from edge_convert.export import calibration_pictures, check_integer_only, description
+from edge_convert.network import scaled
+from edge_convert.prepare import Prepared, load_prepared
+from edge_convert.progress import finish
+from edge_convert.quantize.correct import correct_biases
+from edge_convert.quantize.coverage import covering_rows, k_centres
+from edge_convert.quantize.debug import LayerError, layer_errors, to_csv
+from edge_convert.quantize.equalise import equalise
+from edge_convert.quantize.judge import Cost, Judge
+from edge_convert.quantize.layers import layers_of, own_buffers, set_values, values
+from edge_convert.quantize.ranges import Ranges, observe, quantize, read_graph, set_ranges, write_graph
+from edge_convert.quantize.record import load_quantization
+from edge_convert.quantize.repair import excess
+from edge_convert.quantize.watch import Watched, pairs
+from edge_convert.recipe import GateRecipe, Recipe, read_recipe
+from edge_convert.tflite_file import float_operations
+from edge_convert.tflite_metadata import with_metadata
+
+BACKBONE = find_backbone("efficientnet-lite0")
+ROUNDING_STEPS = 12**-0.5
+COST = Cost(n=100, error=0, auc=0.9, accuracy=0.9, auc_drop=0, accuracy_drop=0, flips=0, saliency=None, bytes=1)
+
+
+@pytest.fixture(scope="module")
+def recipe(tiny_build: TinyBuild) -> Recipe:
+    return read_recipe(tiny_build.recipe)
+
+
+@pytest.fixture(scope="module")
+def prepared(tiny_build: TinyBuild) -> Prepared:
+    return load_prepared(tiny_build.run / "data")
+
+
+@pytest.fixture(scope="module")
+def float32(tiny_build: TinyBuild) -> bytes:
+    return (tiny_build.run / "quantize/model.float32.tflite").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def built(tiny_build: TinyBuild) -> bytes:
+    return (tiny_build.run / "quantize/model.int8.tflite").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def pictures(recipe: Recipe, prepared: Prepared) -> NDArray[np.uint8]:
+    return calibration_pictures(recipe, prepared)[1]
+
+
+@pytest.fixture(scope="module")
+def ranges(float32: bytes, pictures: NDArray[np.uint8]) -> Ranges:
+    return set_ranges(finish(observe(float32, pictures, BACKBONE, histograms=False)), BACKBONE)
+
+
+def test_k_centre_takes_the_middle_first_and_then_what_is_furthest_from_all_chosen() -> None:
+    points = np.array([[0.0], [4.0], [5.0], [11.0], [4.5]], np.float32)
+    assert k_centres(points, 3).tolist() == [2, 3, 0]
+
+
+def test_k_centre_gives_every_row_where_more_are_asked_for_and_none_twice() -> None:
+    same = np.ones((4, 2), np.float32)
+    assert sorted(k_centres(same, 9).tolist()) == [0, 1, 2, 3]
+
+
+def test_no_picture_is_far_from_one_that_covers_it() -> None:
+    cloud = np.random.default_rng(1).normal(size=(300, 8)).astype(np.float32)
+
+    def furthest(rows: NDArray[np.int64]) -> float:
+        return float(np.linalg.norm(cloud[:, np.newaxis] - cloud[rows], axis=-1).min(axis=1).max())
+
+    drawn = [np.random.default_rng(seed).permutation(300)[:40] for seed in range(20)]
+    assert furthest(k_centres(cloud, 40)) < min(furthest(rows) for rows in drawn)
+
+
+def test_covering_pictures_are_training_pictures_of_every_class(recipe: Recipe, prepared: Prepared) -> None:
+    train = prepared.rows("train")
+    embeddings = np.random.default_rng(2).normal(size=(len(train), 4)).astype(np.float32)
+    rows = covering_rows(recipe, prepared, embeddings, 10)
+    assert len(set(rows.tolist())) == 10
+    assert set(rows) <= set(train)
+    assert np.bincount(prepared.targets[rows]).tolist() == [5, 5]
+
+
+def test_a_folder_of_calibration_pictures_is_not_chosen_from(tiny_build: TinyBuild) -> None:
+    with pytest.raises(RecipeError, match=r"quantize\.coverage"):
+        read_recipe(tiny_build.recipe, changes=("quantize.coverage=k-centre", "quantize.calibration=somewhere"))
+
+
+def test_the_float_file_with_ranges_gives_what_the_converter_gives(
+    recipe: Recipe, prepared: Prepared, float32: bytes, built: bytes, ranges: Ranges
+) -> None:
+    made = with_metadata(quantize(float32, ranges), description(recipe))
+    assert check_integer_only(recipe, made) == ()
+    judge = Judge(recipe, prepared, built_as_float(float32))
+    ours, theirs = judge.measure(made), judge.measure(built)
+    assert ours.error == pytest.approx(theirs.error, abs=2 / 256)
+
+
+def built_as_float(float32: bytes) -> bytes:
+    """Files are read without their metadata too."""
+    return write_graph(read_graph(float32))
+
+
+def test_clipping_never_widens_a_range_and_keeps_zero_inside(float32: bytes, pictures: NDArray[np.uint8]) -> None:
+    seen = finish(observe(float32, pictures[:6], BACKBONE))
+    whole = set_ranges(seen, BACKBONE)
+    for clipped in (
+        set_ranges(seen, BACKBONE, clipping="mse"),
+        set_ranges(seen, BACKBONE, clipping="percentile", percentile=99.0),
+    ):
+        for key, (low, high) in clipped.items():
+            assert whole[key][0] - 1e-5 <= low <= 0 <= high <= whole[key][1] + 1e-5
+        assert sum(high - low for low, high in clipped.values()) < sum(high - low for low, high in whole.values())
+
+
+def test_every_layer_is_compared_and_a_spoilt_range_is_found(
+    float32: bytes, built: bytes, pictures: NDArray[np.uint8], ranges: Ranges
+) -> None:
+    sound = finish(layer_errors(float32, built, pictures[:4], BACKBONE))
+    convolutions = [x for x in sound if x.operation == "CONV_2D"]
+    assert len(convolutions) > 30
+    steps = [x.own_steps for x in convolutions if x.own_steps is not None]
+    assert len(steps) == len(convolutions)
+    assert ROUNDING_STEPS / 2 < np.median(steps) < 2 * ROUNDING_STEPS
+    middle = sorted(convolutions, key=lambda x: x.order)[len(convolutions) // 2]
+    spoilt = dict(ranges)
+    ((key),) = [(p.graph, p.index) for p in Watched(float32).places if p.name == middle.name]
+    spoilt[key] = (50 * ranges[key][0], 50 * ranges[key][1])
+    found = finish(layer_errors(float32, quantize(float32, spoilt), pictures[:4], BACKBONE))
+    before, after = by_name(sound)[middle.name], by_name(found)[middle.name]
+    assert before.own_db is not None
+    assert after.own_db is not None
+    assert after.own_db < before.own_db - 20
+    assert middle.name in [x.name for x in found[:3]]
+
+
+def by_name(layers: tuple[LayerError, ...]) -> dict[str, LayerError]:
+    return {layer.name: layer for layer in layers}
+
+
+def test_layers_are_written_in_the_order_of_computation(
+    float32: bytes, built: bytes, pictures: NDArray[np.uint8]
+) -> None:
+    layers = finish(layer_errors(float32, built, pictures[:1], BACKBONE))
+    rows = list(csv.DictReader(to_csv(layers).splitlines()))
+    assert [int(row["order"]) for row in rows] == sorted(layer.order for layer in layers)
+
+
+def test_files_of_two_networks_are_not_compared(float32: bytes) -> None:
+    content = read_graph(float32)
+    content.subgraphs[0].operators.pop()
+    with pytest.raises(EdgeError, match="not of one network"):
+        pairs(Watched(float32), Watched(write_graph(content)))
+
+
+def test_bias_correction_takes_back_a_bias_that_was_moved(
+    float32: bytes, pictures: NDArray[np.uint8], ranges: Ranges
+) -> None:
+    sound = quantize(float32, ranges)
+    content = read_graph(sound)
+    layer = layers_of(content)[-2]
+    own_buffers(content, {layer.bias})
+    moved = values(content, layer.bias) + 4000
+    set_values(content, layer.bias, moved)
+    mended = finish(correct_biases(float32, write_graph(content), pictures[:8], BACKBONE))
+    assert len(mended) == pytest.approx(len(sound), rel=0.01)
+
+    def mean_error(model: bytes) -> float:
+        real, small = Watched(float32), Watched(model)
+        ((wanted, found),) = [pair for pair in pairs(real, small) if pair[1].index == layer.output]
+        total: Any = 0
+        for picture in pictures[:8]:
+            real.run(scaled(picture, BACKBONE))
+            small.run(scaled(picture, BACKBONE))
+            difference = small.read(found) - real.read(wanted)
+            total = total + difference.reshape(-1, difference.shape[-1]).mean(axis=0)
+        return float(np.abs(total / 8).mean())
+
+    assert mean_error(mended) < 0.2 * mean_error(write_graph(content))
+    assert mean_error(mended) <= mean_error(sound)
+
+
+def test_equalised_channels_compute_the_same_and_fill_the_range(float32: bytes, pictures: NDArray[np.uint8]) -> None:
+    even, count = finish(equalise(float32, pictures, BACKBONE))
+    assert count > 10
+    real, other = Watched(float32), Watched(even)
+    wanted, found = [next(p for p in x.places if p.operation == "SOFTMAX") for x in (real, other)]
+    for picture in pictures:
+        real.run(scaled(picture, BACKBONE))
+        other.run(scaled(picture, BACKBONE))
+        np.testing.assert_allclose(other.read(found), real.read(wanted), atol=1e-4)
+    content = read_graph(float32)
+    second = layers_of(content)[2]
+    strongest = [
+        np.abs(x.read(p)).reshape(-1, x.read(p).shape[-1]).max(axis=0)
+        for x in (real, other)
+        for p in [p for p in x.places if p.index == second.output]
+    ]
+    assert np.median(strongest[1]) >= np.median(strongest[0])
+
+
+def test_a_float_layer_must_have_been_asked_for_and_is_named(recipe: Recipe, float32: bytes, ranges: Ranges) -> None:
+    dense = tuple(p.name for p in Watched(float32).places if p.operation in ("FULLY_CONNECTED", "SOFTMAX"))
+    mixed = quantize(float32, ranges, float_nodes=dense)
+    with pytest.raises(EdgeError, match="stayed float"):
+        check_integer_only(recipe, mixed)
+    named = check_integer_only(recipe, mixed, dense)
+    assert sorted(name.split(" ")[0] for name in named) == ["FULLY_CONNECTED", "SOFTMAX"]
+    assert len(float_operations(mixed)) == len(named)
+
+
+def test_a_mixed_file_screens_through_the_runtime(
+    recipe: Recipe, prepared: Prepared, float32: bytes, ranges: Ranges
+) -> None:
+    dense = tuple(p.name for p in Watched(float32).places if p.operation in ("FULLY_CONNECTED", "SOFTMAX"))
+    judge = Judge(recipe, prepared, float32)
+    assert judge.measure(quantize(float32, ranges, float_nodes=dense)).error < 0.1
+
+
+@pytest.mark.parametrize(
+    ("cost", "missed"),
+    [
+        (COST, ()),
+        (replace(COST, auc_drop=0.0051), ("AUC",)),
+        (replace(COST, accuracy_drop=0.011), ("accuracy",)),
+        (replace(COST, flips=0.051), ("flips",)),
+        (replace(COST, saliency=0.79), ("maps",)),
+        (replace(COST, auc_drop=-0.2, accuracy_drop=-0.2), ()),
+    ],
+    ids=["none", "auc", "accuracy", "flips", "maps", "better than float32"],
+)
+def test_a_cost_says_which_gates_it_misses(cost: Cost, missed: tuple[str, ...]) -> None:
+    gates = GateRecipe()
+    assert cost.misses(gates) == missed
+    assert (excess(cost, gates) <= 1) == (not missed)
+
+
+def test_the_bundle_says_how_its_ranges_were_set(tiny_build: TinyBuild) -> None:
+    bundle = read_bundle(tiny_build.bundle)
+    said = "int8 ranges set by 24 pictures, chosen by: random"
+    assert said in bundle.manifest.metrics["quantization"]["sentences"]
+    assert said in bundle.parts["card.md"].decode()
+    assert said in (tiny_build.run / "report.html").read_text()
+
+
+def test_the_command_shows_the_worst_layers_and_leaves_the_build_alone(tiny_build: TinyBuild, tmp_path: Path) -> None:
+    before = sorted((p, p.stat().st_mtime_ns) for p in tiny_build.run.rglob("*"))
+    done = edge("quantize", tiny_build.run, "--debug", "--repair", "--pictures", "2", "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "own dB" in done.stdout
+    assert "as exported" in done.stdout
+    assert (tmp_path / "out/layers.svg").exists()
+    assert (tmp_path / "out/layers.csv").exists()
+    assert load_quantization(tmp_path / "out/repair.json").kept == 0
+    assert sorted((p, p.stat().st_mtime_ns) for p in tiny_build.run.rglob("*")) == before
+
+
+def test_the_command_refuses_what_is_no_build(tmp_path: Path) -> None:
+    done = edge("quantize", tmp_path, "--debug", "--out", tmp_path / "out")
+    assert done.returncode == 1
+    assert "holds no quantized build" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_search_that_no_file_can_satisfy_tells_all_it_tried(tiny_build: TinyBuild, tmp_path: Path) -> None:
+    done = edge(
+        *("quantize", tiny_build.run, "--repair", "--out", tmp_path, "--recipe", tiny_build.recipe),
+        *("--set", "gates.max_auc_drop=-1"),
+    )
+    assert done.returncode == 1
+    record = load_quantization(tmp_path / "repair.json")
+    assert len(record.tried) > 12
+    for words in ("k-centre", "least squared error", "biases corrected", "equalised", "dense layers"):
+        assert any(words in tried.remedy for tried in record.tried), words
+
+
+@pytest.mark.slow
+def test_further_files_are_measured_gated_and_packed(tiny_build: TinyBuild, tmp_path: Path) -> None:
+    done = edge(
+        *("convert", tiny_build.recipe, "--data", tiny_build.data, "--out", tmp_path / "run"),
+        *("--set", 'quantize.also=["float16", "dynamic-range"]', "--set", "quantize.coverage=k-centre"),
+    )
+    assert done.returncode == 0, done.stderr
+    bundle = read_bundle(tmp_path / "run/tiny.edge")
+    assert set(bundle.manifest.models) == {"int8", "float32", "float16", "dynamic-range"}
+    names = [gate["name"] for gate in bundle.manifest.metrics["gates"]]
+    assert "AUC lost by float16" in names
+    sizes = {v: len(bundle.model(v)[1]) for v in bundle.manifest.models}
+    assert sizes["dynamic-range"] < sizes["float16"] < sizes["float32"]
+    picture = next((tiny_build.data).rglob("*.png"), None) or next(tiny_build.data.rglob("*.jpg"))
+    for variant in ("float16", "dynamic-range"):
+        done = edge("screen", tmp_path / "run/tiny.edge", picture, "--model", variant, "--json")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["decision"] in ("refer", "clear")
