@@ -82,6 +82,7 @@ def as_prepared(pictures: NDArray[np.uint8]) -> Prepared:
         classes=("no", "yes"),
         pictures=pictures,
         samples=samples,
+        sizes=((SIDE_PX, SIDE_PX),) * len(pictures),
         targets=targets.astype(np.int64),
         unreadable=(),
     )

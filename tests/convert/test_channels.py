@@ -74,6 +74,7 @@ def a_set(count: int, side_px: int) -> Prepared:
             Sample(path=Path(str(i)), name=str(i), label=("no", "yes")[targets[i]], group=None, split=split, boxes=())
             for i, split in enumerate(splits)
         ),
+        sizes=((side_px, side_px),) * count,
         targets=targets.astype(np.int64),
         unreadable=(),
     )

@@ -254,7 +254,7 @@ def test_every_id_is_unique_and_every_inner_link_leads_somewhere(page: Page) -> 
 def test_every_picture_and_plot_has_words_and_every_table_a_caption(page: Page) -> None:
     assert all(fields.get("alt") for tag, fields in page.elements if tag == "img")
     drawings = [fields for _, fields in page.elements if fields.get("role") == "img"]
-    assert len(drawings) == sum(tag == "svg" for tag, _ in page.elements) == 11
+    assert len(drawings) == sum(tag == "svg" for tag, _ in page.elements) == 13
     assert all(fields.get("aria-label") for fields in drawings)
     tags = [tag for tag, _ in page.elements]
     assert tags.count("table") == tags.count("caption")
@@ -341,14 +341,14 @@ def test_the_gates_are_shown_as_measured(inputs: ReportInputs, page: Page) -> No
 
 
 def test_a_build_that_meets_its_gates_names_its_bundle(page: Page) -> None:
-    assert "All 6 gates passed. The bundle dots.edge (0.00 MB) was written." in page.text("header")
+    assert "All 7 gates passed. The bundle dots.edge (0.00 MB) was written." in page.text("header")
     assert re.search(r"sha256 of dots\.edge: [0-9a-f]{64} ", page.text("data"))
 
 
 def test_a_missed_gate_is_the_first_thing_said(inputs: ReportInputs, tmp_path: Path) -> None:
     gates = (*inputs.verification.gates, Gate(name="beauty <1>", measured=0.5, limit=0.9, at_most=False))
     page = written(tmp_path, replace(inputs, verification=replace(inputs.verification, gates=gates), bundle=None))
-    assert "1 of 7 gates missed. No bundle was made. Missed: beauty <1>." in page.text("header")
+    assert "1 of 8 gates missed. No bundle was made. Missed: beauty <1>." in page.text("header")
     assert "beauty <1> 0.5000 at least 0.9 MISSED" in page.text("gates")
 
 
@@ -434,7 +434,7 @@ def test_the_recipe_and_the_versions_are_complete(page: Page) -> None:
 def test_each_plot_links_to_its_numbers(path: Path, page: Page) -> None:
     linked = {value for value in page.values("href") if value.startswith("report_data/")}
     assert linked == {f"report_data/{file.name}" for file in (path.parent / "report_data").iterdir()}
-    assert len(linked) == 11
+    assert len(linked) == 13
 
 
 def rows_of(path: Path, name: str) -> list[dict[str, str]]:

@@ -77,6 +77,7 @@ def as_prepared(pictures: NDArray[np.uint8]) -> Prepared:
         fingerprint="",
         classes=("no", "yes"),
         samples=samples,
+        sizes=((SIDE_PX, SIDE_PX),) * len(pictures),
         pictures=pictures,
         targets=np.arange(len(pictures)) % 2,
         unreadable=(),

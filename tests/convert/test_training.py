@@ -102,6 +102,7 @@ def test_class_weights_have_mean_one_over_the_training_pictures(kind: Any, expec
         classes=("a", "b"),
         pictures=np.empty((40, 1, 1, 3), np.uint8),
         samples=(),
+        sizes=(),
         targets=np.repeat([0, 1], [30, 10]),
         unreadable=(),
     )

@@ -176,7 +176,7 @@ def test_a_sheet_never_lands_on_or_among_the_pictures(
 
 def test_a_bundle_that_carries_no_cases_is_a_sentence(bundle: Bundle, pictures: list[Path], tmp_path: Path) -> None:
     models = {"int8": bundle.manifest.models["int8"]}
-    bare = replace(bundle.manifest, models=models, golden=(), reference=None)
+    bare = replace(bundle.manifest, models=models, golden=(), reference=None, acceptance=None)
     write_bundle(tmp_path / "bare.edge", bare, {"model.int8.tflite": bundle.parts["model.int8.tflite"]})
     done = edge("similar", tmp_path / "bare.edge", pictures[0])
     assert done.returncode == 1

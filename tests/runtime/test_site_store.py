@@ -145,7 +145,8 @@ def test_a_new_threshold_keeps_the_cases_and_another_network_is_refused(
     assert len(SiteStore(store.path, moved).cases()) == 1
     preprocessing = replace(bundle.manifest.preprocessing, fit="squash")
     models = {"int8": bundle.manifest.models["int8"]}
-    other = replace(bundle.manifest, preprocessing=preprocessing, models=models, golden=(), reference=None)
+    without = {"golden": (), "reference": None, "acceptance": None}
+    other = replace(bundle.manifest, preprocessing=preprocessing, models=models, **without)
     write_bundle(tmp_path / "other.edge", other, {"model.int8.tflite": bundle.parts["model.int8.tflite"]})
     for verb in (["similar"], ["reference", "add", "--label", "parasite"]):
         done = edge(*verb, tmp_path / "other.edge", pictures[0], "--store", store.path)
