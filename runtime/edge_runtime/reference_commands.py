@@ -180,4 +180,6 @@ class _Adder:
             note=self._note,
             thumbnail=thumbnail(screening.tensor, self._thumbnail_px) if self._thumbnail_px else b"",
         )
-        return f"added   {added.id:<9} {added.label:<16} {name}"
+        # A person has confirmed the finding; what the network makes of the picture is said, and changes nothing.
+        advice = f": {screening.verdict.advice}" if screening.verdict.reasons else ""
+        return f"added   {added.id:<9} {added.label:<16} {name}{advice}"

@@ -100,7 +100,8 @@ class _Sheet:
             self._left_out += 1
             return
         verdict = screening.verdict
-        words = (verdict.picture, f"{verdict.decision}  p={verdict.probability:.3f}", "the picture")
+        why = ", ".join(verdict.reasons).replace("_", " ") or "the picture"
+        words = (verdict.picture, f"{verdict.decision}  p={verdict.stated}", why)
         self._rows.append(Row(tensor=screening.tensor, words=words, neighbours=neighbours))
 
     def write(self) -> None:
@@ -153,6 +154,8 @@ def _print_neighbours(screening: Screening, neighbours: Neighbours, as_json: boo
         record = {
             "picture": verdict.picture,
             "decision": verdict.decision,
+            "advice": verdict.advice,
+            "reasons": verdict.reasons,
             "probability": verdict.probability,
             "neighbours": plain(neighbours.found),
             "shares": neighbours.shares,

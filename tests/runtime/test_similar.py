@@ -123,7 +123,8 @@ def test_the_command_gives_the_same_as_the_library(tiny_build: TinyBuild, bundle
     expected = known_cases(bundle, screener.network).nearest(screening.embedding, 3)
     assert [one["id"] for one in record["neighbours"]] == [one.id for one in expected.found]
     assert record["shares"] == expected.shares
-    assert record["decision"] == screening.verdict.decision
+    verdict = screening.verdict
+    assert (record["decision"], record["advice"]) == (verdict.decision, verdict.advice)
     assert record["bundle"] == {"name": "tiny", "sha256": bundle.sha256}
     assert record["synthetic"]
     assert tiny_build.bundle.read_bytes() == before
@@ -151,6 +152,26 @@ def test_a_sheet_shows_a_row_a_picture_with_its_cases(
     assert single is not None
     assert single.shape[1] == sheet.shape[1]
     assert single.shape[0] < 0.6 * sheet.shape[0]
+
+
+def test_a_picture_that_is_to_be_taken_again_says_so_beside_its_neighbours(
+    tiny_build: TinyBuild, pictures: list[Path], tmp_path: Path
+) -> None:
+    dark = tmp_path / "dark.png"
+    picture = cv2.imread(str(pictures[0]))
+    assert picture is not None
+    cv2.imwrite(str(dark), (picture // 20).astype(np.uint8))
+    done = edge("similar", tiny_build.bundle, dark, "--sheet", tmp_path / "sheet.jpg")
+    first = done.stdout.splitlines()[0]
+    assert first.startswith("retake    -----")
+    assert "take it again" in first
+    record = json.loads(edge("similar", tiny_build.bundle, dark, "--json").stdout)
+    assert record["decision"] == "retake"
+    assert "too_dark" in record["reasons"]
+    store = tmp_path / "cases.db"
+    added = edge("reference", "add", tiny_build.bundle, dark, "--label", "parasite", "--store", store)
+    assert added.stdout.startswith("added   site-1")
+    assert "take it again" in added.stdout
 
 
 @pytest.mark.parametrize(
