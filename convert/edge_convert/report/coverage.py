@@ -15,12 +15,15 @@ from edge_runtime.evaluate import Prediction
 Floats = NDArray[np.float64]
 
 MOST_POINTS = 400
+LEAST_COVERAGE = 0.1
+"""Of fewer pictures a share of errors says little."""
+
 AWAY = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
 class Risk:
-    """What is left when pictures are declined in one order, from none to nearly all. Each (points,), shares.
+    """What is left when pictures are declined in one order, from none to nine tenths. Each (points,), shares.
 
     coverage: of the pictures, those answered. errors: of these, those decided wrongly. missed: of all findings, those
     that are answered and cleared.
@@ -60,8 +63,9 @@ def _risk(doubt: Floats, refer: NDArray[np.bool_], truth: NDArray[np.bool_]) -> 
     order = np.argsort(-doubt, kind="stable")
     n = len(order)
     wrong, cleared = (refer != truth)[order], (truth & ~refer)[order]
-    # After declining the first k: k = 0 and every place where the doubt changes; one picture at least is answered.
+    # After declining the first k: k = 0 and every place where the doubt changes; some are always answered.
     steps = np.append(0, np.flatnonzero(np.diff(doubt[order])) + 1)
+    steps = steps[steps <= (1 - LEAST_COVERAGE) * n]
     steps = steps[np.unique(np.linspace(0, len(steps) - 1, min(MOST_POINTS, len(steps))).round().astype(int))]
     left_wrong = wrong.sum() - np.append(0, np.cumsum(wrong))[steps]
     left_cleared = cleared.sum() - np.append(0, np.cumsum(cleared))[steps]

@@ -218,14 +218,14 @@ def plot_agreement(int8: Scored, float32: Scored, threshold: float) -> Figure:
 
 def plot_risk(curves: Mapping[str, Risk], used: tuple[float, float, float], *, data: Scored, split: str) -> Figure:
     """Errors left over the share that is answered. used: coverage, errors, missed findings of the bundle's limits."""
-    figure, panels = _figure(4.6, rows=2)
+    figure, panels = _figure(4.9, rows=2)
     _title(panels[0], _counted(f"Declining, {split}", data))
     coverage, *points = used
     for axes, measure, point, words in zip(
         panels,
         ("errors", "missed"),
         points,
-        ("wrong, of the answered (share)", "cleared, of the findings (share)"),
+        ("errors (share)", "cleared (share)"),
         strict=True,
     ):
         highest = point
@@ -236,11 +236,18 @@ def plot_risk(curves: Mapping[str, Risk], used: tuple[float, float, float], *, d
         axes.plot(
             [coverage], [point], color=day("ink"), marker="o", linewidth=0, zorder=6, label="this bundle's limits"
         )
-        axes.set(xlim=(1, 0), ylim=(0, max(1.1 * highest, 0.01)))
+        axes.set(xlim=(1, 0), ylim=(0, max(1.35 * highest, 0.01)))
         axes.set_ylabel(words)
+    panels[0].text(0.98, 0.95, "wrong decisions, of the answered", **_corner(panels[0]))
+    panels[1].text(0.98, 0.95, "findings cleared, of all findings", **_corner(panels[1]))
     panels[1].set_xlabel("answered (share of the pictures)")
     _legend_below(panels[1], columns=1)
     return figure
+
+
+def _corner(axes: Any) -> dict[str, Any]:
+    """Where and how a panel's own words stand: above right."""
+    return {"transform": axes.transAxes, "ha": "right", "va": "top", "fontsize": 9.5, "color": day("ink")}
 
 
 def _figure(height_in: float, *, rows: int = 1) -> tuple[Figure, Any]:
