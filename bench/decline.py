@@ -237,7 +237,8 @@ def _jpeg(picture: Picture, level: int) -> Picture:
 
 
 def _noise(picture: Picture, spread: float) -> Picture:
-    grain = np.random.default_rng(int(picture.sum()) % 2**32).normal(0, spread, picture.shape)
+    # The same in every channel: a grey picture's noise is grey.
+    grain = np.random.default_rng(int(picture.sum()) % 2**32).normal(0, spread, (*picture.shape[:2], 1))
     return np.asarray((picture + grain).clip(0, 255), np.uint8)
 
 

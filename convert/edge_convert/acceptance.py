@@ -39,6 +39,9 @@ FEATURE_FLOOR = 0.5
 """Added to each feature's standard deviation, in its own units, so that another camera's slightly other noise, JPEG or
 white balance is not what a picture is refused for, least of all in a set from one camera."""
 
+GREY_COLOUR_FLOOR = 1.0
+"""The same of the colours, where training has none: grey pictures say nothing of how far a cast may go."""
+
 DIRECTIONS = 32
 PICTURES_A_DIRECTION = 4
 SIZE_MARGIN, CONTRAST_MARGIN, BRIGHTNESS_MARGIN, WHITE_MARGIN = 0.75, 0.75, 0.9, 0.05
@@ -142,7 +145,10 @@ def learn_familiar(
     table: Floats, embeddings: NDArray[np.float32], targets: NDArray[np.int64], *, channels: int
 ) -> Familiar:
     """What distances are measured from. table: (n, features). embeddings: (n, channels), or empty. targets: (n,)."""
-    scatter = np.cov(table, rowvar=False) + FEATURE_FLOOR**2 * np.eye(table.shape[1])
+    floors = np.full(table.shape[1], FEATURE_FLOOR)
+    if channels == 3 and _all_grey(table[:, -len(COLOUR) :]):
+        floors[-len(COLOUR) :] = GREY_COLOUR_FLOOR
+    scatter = np.cov(table, rowvar=False) + np.diag(floors**2)
     colours = scatter[-len(COLOUR) :, -len(COLOUR) :] if channels == 3 else np.empty((0, 0))
     spread = _of_embeddings(embeddings, targets) if embeddings.size else {}
     nothing: dict[str, Floats] = {
@@ -285,6 +291,12 @@ def _of_embeddings(embeddings: NDArray[np.float32], targets: NDArray[np.int64]) 
         "whitener": _whitener(scatter),
         "rest": np.array(max(rest, 1e-6)),
     }
+
+
+def _all_grey(colours: Floats) -> bool:
+    """Whether the colour features of pictures, (n, 4), are those of grey ones: no cast of 3 %, and alike all over."""
+    none_at_all = 2 * np.log(0.03)
+    return bool(np.abs(colours[:, :2]).max() < 0.25 and colours[:, 2:].max() < none_at_all + 1)
 
 
 def _whitener(scatter: Floats) -> Floats:

@@ -108,6 +108,17 @@ def test_other_pictures_are_further_away_than_those_it_is_familiar_with() -> Non
     assert found.embedding_distance(5 * away) == pytest.approx(found.embedding_distance(away), rel=1e-4)
 
 
+def test_grey_pictures_leave_room_for_a_slight_cast_and_none_for_colours() -> None:
+    def grey(seed: int) -> NDArray[np.uint8]:
+        return np.ascontiguousarray(np.broadcast_to(smear(seed, 1), (SIDE, SIDE, 3)))
+
+    table = np.array([features(grey(seed), SQUARE) for seed in range(40)])
+    found = familiar(table, np.empty((0, 0), np.float32))
+    cast = np.asarray((grey(50) * np.array([1.05, 1.0, 0.95])).clip(0, 255), np.uint8)
+    assert found.colour_distance(features(cast, SQUARE)) < 1
+    assert found.colour_distance(features(smear(50), SQUARE)) > 3
+
+
 def test_two_terms_of_mean_one_make_a_training_pictures_distance() -> None:
     random = np.random.default_rng(1)
     table = np.array([features(smear(seed), SQUARE) for seed in range(80)])
