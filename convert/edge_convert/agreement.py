@@ -41,20 +41,16 @@ def agree(
     evaluations: dict[str, Evaluation],
 ) -> Agreement:
     """The two models on the same pictures, in the same order. evaluations: by split and model."""
-    from scipy.stats import spearmanr
-
     labels = evaluations["val/int8"].labels
     a, truth = positive_scores(int8, positive)
     b, _ = positive_scores(float32, positive)
     correlations = np.array(
         [
-            spearmanr(_enlarged(x), _enlarged(y)).statistic
+            map_agreement(x.heat, y.heat)
             for x, y in zip(int8, float32, strict=True)
             if x.heat is not None and y.heat is not None
         ]
     )
-    # A flat map has no ranks; it agrees with nothing.
-    correlations = np.nan_to_num(correlations, nan=0.0)
     return Agreement(
         n=len(int8),
         auc_drop=evaluations["val/float32"].auc.value - evaluations["val/int8"].auc.value,
@@ -70,7 +66,14 @@ def _accuracy(predictions: tuple[Prediction, ...], labels: tuple[str, ...]) -> f
     return float(np.mean([labels[int(np.argmax(p.outputs))] == p.label for p in predictions]))
 
 
-def _enlarged(prediction: Prediction) -> NDArray[np.float32]:
-    """The map as it is shown, smooth: ranks of 49 coarse cells say less than the picture a person sees."""
-    assert prediction.heat is not None
-    return saliency.enlarge(prediction.heat, ENLARGED, ENLARGED).ravel()
+def map_agreement(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    """Spearman's correlation of two maps, (rows, columns) each of its own, as they are shown, smooth.
+
+    Ranks of 49 coarse cells say less than the picture a person sees. A flat map has no ranks, and agrees with nothing.
+    """
+    from scipy.stats import spearmanr
+
+    large = [saliency.enlarge(np.asarray(heat, np.float32), ENLARGED, ENLARGED).ravel() for heat in (a, b)]
+    if any(np.ptp(heat) == 0 for heat in large):
+        return 0.0
+    return float(spearmanr(*large).statistic)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edge.decision import Decision
 from edge.errors import GateError
-from edge_convert.agreement import ENLARGED
+from edge_convert.agreement import map_agreement
 from edge_convert.calibrate import Outputs
 from edge_convert.export import model_entry
 from edge_convert.operating_point import fit_decision
@@ -57,7 +57,7 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class _Said:
-    """What a file says of the pictures: (n, classes) probabilities, and (n, ENLARGED ** 2) maps or None."""
+    """What a file says of the pictures: (n, classes) probabilities, and (n, rows, columns) maps or None."""
 
     outputs: NDArray[np.float64]
     maps: NDArray[np.float32] | None
@@ -75,8 +75,6 @@ class Judge:
 
     def measure(self, model: bytes, variant: str = "int8") -> Cost:
         """What a file costs. variant: how it is spoken to."""
-        from scipy.stats import spearmanr
-
         said, real = self._ask(model, variant), self._float
         decision = self._decision(said.outputs)
         decided = [
@@ -87,7 +85,7 @@ class Judge:
         if said.maps is not None and real.maps is not None:
             found = np.isin(self._targets, self._positive)
             pairs = zip(said.maps[found], real.maps[found], strict=True)
-            agreement = float(np.median(np.nan_to_num([spearmanr(a, b).statistic for a, b in pairs])))
+            agreement = float(np.median([map_agreement(a, b) for a, b in pairs]))
         auc, accuracy = self._quality(said)
         auc_float, accuracy_float = self._quality(real)
         return Cost(
@@ -118,8 +116,7 @@ class Judge:
             said = network.output("probabilities")
             outputs.append(said)
             if method is not None:
-                heat = saliency.FROM_OUTPUTS[method][0](network.output, said, self._positive)
-                maps.append(saliency.enlarge(heat, ENLARGED, ENLARGED).ravel())
+                maps.append(saliency.FROM_OUTPUTS[method][0](network.output, said, self._positive))
         return _Said(outputs=np.array(outputs, np.float64), maps=np.array(maps) if maps else None)
 
     def _quality(self, said: _Said) -> tuple[float, float]:

@@ -13,6 +13,7 @@ from edge.bundle import Bundle
 from edge.dataset import Sample
 from edge.saliency import MapScale, Method, Saliency
 from edge_convert import export
+from edge_convert.agreement import map_agreement
 from edge_convert.backbones import find_backbone
 from edge_convert.keras import keras, tensorflow
 from edge_convert.network import EMBEDDING, HEAD_FLAT, LOGITS, feature_maps, scaled
@@ -31,7 +32,6 @@ NEGATIVES = 128
 """At most so many validation pictures, spread over the scores."""
 BACKGROUND_SHARE = 0.99
 """Of the places in pictures without the finding: what they reach is background."""
-ENLARGED = 32
 DRAWS, RUNS = 8, 3
 """Of random last layers, for the sanity check; fewer where each is a graph of its own."""
 
@@ -101,13 +101,13 @@ def measure_saliency(
         float32 = list(_heats(Screener(draft, variant="float32", method=method), shown))
         randomised, to_grad_cam = [], []
         for tensor, heat in zip(tensors, heats, strict=True):
-            to_grad_cam.append(_correlation(heat, by_keras.grad_cam(tensor, method)))
+            to_grad_cam.append(map_agreement(heat, by_keras.grad_cam(tensor, method)))
             randomised += by_keras.against_random(tensor, method)
             yield Progress(done=(done := done + 1), total=total)
         scales[method] = _scale(quiet, heats)
         maps[method] = MapEvidence(
             faithfulness=summarise(judged),
-            to_float=_median([_correlation(a, b) for a, b in zip(heats, float32, strict=True)]),
+            to_float=_median([map_agreement(a, b) for a, b in zip(heats, float32, strict=True)]),
             to_grad_cam=_median(to_grad_cam),
             randomised=_median([abs(value) for value in randomised]),
         )
@@ -150,7 +150,7 @@ class KerasMaps:
             own, *drawn = (self._linear(features, method, *last) for last in (self._trained, *self._drawn))
         else:
             own, *drawn = (explain(x) for explain in self._explain)
-        return [_correlation(own, heat) for heat in drawn]
+        return [map_agreement(own, heat) for heat in drawn]
 
     def _input(self, tensor: NDArray[np.uint8]) -> Any:
         return tensorflow().constant(scaled(tensor[np.newaxis], self._backbone))
@@ -250,16 +250,6 @@ def _scale(quiet: Sequence[NDArray[np.float32]], heats: Sequence[NDArray[np.floa
     peak = float(np.median([heat.max() for heat in heats])) if heats else 1.0
     # Where findings hardly stand out, the colours say so: they stay cold.
     return MapScale(background=background, full_scale=max(peak, 1.2 * background, background + 0.1))
-
-
-def _correlation(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """Spearman's, of the maps as they are shown, smooth; 0 for a flat map, which has no ranks."""
-    from scipy.stats import spearmanr
-
-    large = [saliency.enlarge(np.asarray(heat, np.float32), ENLARGED, ENLARGED).ravel() for heat in (a, b)]
-    if any(np.ptp(heat) == 0 for heat in large):
-        return 0.0
-    return float(spearmanr(*large).statistic)
 
 
 def _median(values: Sequence[float]) -> float | None:
