@@ -30,6 +30,7 @@ from edge_convert.saliency.cut import require_finer_layer
 from edge_convert.saliency.gradient import gradient_map
 from edge_convert.saliency.occlusion import occlusion_map
 from edge_convert.saliency.readout import Readout
+from edge_convert.saliency.score import finding_score, sides
 from edge_convert.tflite_file import float_operations
 from edge_convert.tflite_metadata import Described, with_metadata
 from edge_runtime.interpreter import find_interpreter
@@ -226,13 +227,7 @@ def _without_map(model: Any, kernel: Any, bias: Any) -> Callable[[Any], dict[str
 def explanation_of(recipe: Recipe, model: Any) -> Callable[[Any], Any]:
     """The map on request, as a function from one scaled picture to (1, rows, columns)."""
     tf = tensorflow()
-    positive = [recipe.classes.index(label) for label in recipe.positive]
-    negative = [index for index in range(len(recipe.classes)) if index not in positive]
-
-    def score(logits: Any) -> Any:
-        """How much more the findings weigh than the rest, (n,): as the other maps count evidence."""
-        found = tf.reduce_max(tf.gather(logits, positive, axis=1), axis=1)
-        return found - tf.reduce_mean(tf.gather(logits, negative, axis=1), axis=1)
+    positive, negative = sides(recipe)
 
     def cotangent(logits: Any) -> Any:
         fixed = np.zeros((1, len(recipe.classes)), np.float32)
@@ -247,7 +242,7 @@ def explanation_of(recipe: Recipe, model: Any) -> Callable[[Any], Any]:
         return tf.where(chosen, tf.ones_like(logits), tf.constant(fixed))
 
     if recipe.on_request is None or recipe.on_request == "occlusion":
-        return occlusion_map(model, score)
+        return occlusion_map(model, finding_score(recipe))
     return gradient_map(model, require_finer_layer(model), recipe.on_request, cotangent)
 
 

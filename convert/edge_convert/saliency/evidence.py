@@ -22,6 +22,7 @@ from edge_convert.progress import Progress, Steps
 from edge_convert.recipe import Recipe
 from edge_convert.saliency.cut import require_finer_layer
 from edge_convert.saliency.readout import Readout
+from edge_convert.saliency.score import finding_score, sides
 from edge_runtime import saliency
 from edge_runtime.evaluate import Prediction
 from edge_runtime.faithfulness import Faithfulness, OneMap, judge_map, summarise
@@ -121,7 +122,7 @@ class KerasMaps:
 
     def __init__(self, recipe: Recipe, model: Any, readout: Readout | None) -> None:
         self._recipe, self._model, self._readout = recipe, model, readout
-        self._positive = [recipe.classes.index(label) for label in recipe.positive]
+        self._positive, _ = sides(recipe)
         self._backbone = find_backbone(recipe.network.backbone)
         trained: tuple[Any, Any] = tuple(model.get_layer(LOGITS).get_weights())
         kernel, bias = trained
@@ -204,16 +205,14 @@ class KerasMaps:
         last = self._model.get_layer(HEAD_FLAT if dense else EMBEDDING).input
         tensor = last if place == "last" else self._model.get_layer(self._places()[place]).output
         both = keras().Model(self._model.input, [tensor, self._model.output])
-        positive = self._positive
-        negative = [index for index in range(len(self._recipe.classes)) if index not in positive]
+        score_of = finding_score(self._recipe)
 
         @tf.function(autograph=False)  # type: ignore[untyped-decorator]
         def run(x: Any) -> Any:
             with tf.GradientTape() as tape:
                 tape.watch(x)
                 maps, logits = both(x, training=False)
-                found = tf.reduce_max(tf.gather(logits, positive, axis=1), axis=1)
-                score = found - tf.reduce_mean(tf.gather(logits, negative, axis=1), axis=1)
+                score = score_of(logits)
             gradient = tape.gradient(score, maps)
             weights = tf.reduce_mean(gradient, axis=[1, 2], keepdims=True)
             # Not clipped at zero: ranks of the places that speak against it count too.
