@@ -33,7 +33,7 @@ from edge_convert.saliency.readout import Readout
 from edge_convert.saliency.score import finding_score, sides
 from edge_convert.tflite_file import float_operations
 from edge_convert.tflite_metadata import Described, with_metadata
-from edge_runtime.interpreter import find_interpreter
+from edge_runtime.interpreter import Network, find_interpreter
 
 INPUT = "picture"
 SCREEN = "serving_default"
@@ -65,6 +65,19 @@ def model_entry(recipe: Recipe, variant: str) -> ModelFile:
         outputs={role: role for role in roles(recipe)},
         signature=SCREEN,
         explanation=Explanation(method=asked, signature=EXPLAIN, output=MAP) if asked else None,
+    )
+
+
+def open_network(recipe: Recipe, variant: str, model: bytes, *, threads: int | None = None) -> Network:
+    """An exported file in the runtime's interpreter. threads: as `Network` takes them. Raises InterpreterError."""
+    steps = recipe.preprocessing
+    return Network(
+        model_entry(recipe, variant),
+        model,
+        side_px=steps.side_px,
+        classes=len(recipe.classes),
+        channels=steps.channels,
+        threads=threads,
     )
 
 

@@ -23,7 +23,7 @@ from edge.errors import EdgeError
 from edge.fields import FieldError, build, plain
 from edge.files import read_ordinary, write_atomically
 from edge_convert.backbones import find_backbone
-from edge_convert.export import MODEL_FILES, export_float, export_int8, model_entry
+from edge_convert.export import MODEL_FILES, export_float, export_int8, open_network
 from edge_convert.keras import keras
 from edge_convert.network import build_classifier
 from edge_convert.progress import Progress, Steps
@@ -106,7 +106,7 @@ def measure(names: Sequence[str], *, side_px: int, width: float, rounds: int = R
         yield Progress(done=done, total=len(recipes), note=f"exporting {recipe.network.backbone}")
         exported.append(_export(recipe))
     networks = [
-        {v: Network(model_entry(r, v), files[v], side_px=side_px, classes=len(CLASSES), threads=1) for v in MODEL_FILES}
+        {v: open_network(r, v, files[v], threads=1) for v in MODEL_FILES}
         for r, files in zip(recipes, exported, strict=True)
     ]
     picture = _pictures(side_px, 1)[0]
@@ -114,7 +114,7 @@ def measure(names: Sequence[str], *, side_px: int, width: float, rounds: int = R
     for done in range(rounds + 1):
         for files, found in zip(networks, times, strict=True):
             for variant, network in files.items():
-                taken = _timed(network, picture)
+                taken = timed(network, picture)
                 if done:  # the first round allocates and warms
                     found[variant].append(taken)
         yield Progress(done=done, total=rounds)
@@ -142,7 +142,7 @@ def _pictures(side_px: int, count: int) -> NDArray[np.uint8]:
     return np.random.default_rng(1).integers(0, 256, (count, side_px, side_px, 3), np.uint8)
 
 
-def _timed(network: Network, picture: NDArray[np.uint8]) -> tuple[float, float]:
+def timed(network: Network, picture: NDArray[np.uint8]) -> tuple[float, float]:
     """Milliseconds of one inference, by the wall's and by the thread's clock."""
     wall, processor = time.perf_counter(), time.thread_time()
     network.run(picture)

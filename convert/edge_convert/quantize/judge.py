@@ -11,13 +11,12 @@ from edge.decision import Decision
 from edge.errors import GateError
 from edge_convert.agreement import map_agreement
 from edge_convert.calibrate import Outputs
-from edge_convert.export import model_entry
+from edge_convert.export import open_network
 from edge_convert.operating_point import fit_decision
 from edge_convert.prepare import Prepared
 from edge_convert.recipe import GateRecipe, Recipe
 from edge_runtime import saliency
 from edge_runtime.calibration import calibrate, positive_score
-from edge_runtime.interpreter import Network
 from edge_runtime.metrics import Ranking
 
 
@@ -101,14 +100,7 @@ class Judge:
         )
 
     def _ask(self, model: bytes, variant: str) -> _Said:
-        recipe, entry = self.recipe, model_entry(self.recipe, variant)
-        network = Network(
-            entry,
-            model,
-            side_px=recipe.network.side_px,
-            classes=len(recipe.classes),
-            channels=recipe.preprocessing.channels,
-        )
+        recipe, network = self.recipe, open_network(self.recipe, variant, model)
         method = recipe.saliency.method if recipe.network.head == "pool" else None
         outputs, maps = [], []
         for row in self._rows:

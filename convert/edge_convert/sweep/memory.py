@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from edge_runtime.machine import memory_mb
+
 CORES_A_BUILD = 4
 """A build's training uses several cores well; beside a second build on the same ones neither is sooner done."""
 
@@ -21,10 +23,8 @@ def most_builds() -> int:
 
 def free_bytes() -> int:
     """Memory that is to be had without swapping, of the machine or of the container, whichever is less."""
-    found = []
-    for line in _text("/proc/meminfo").splitlines():
-        if line.startswith("MemAvailable:"):
-            found.append(1024 * int(line.split()[1]))
+    of_machine = memory_mb()
+    found = [] if of_machine is None else [of_machine[1] * 10**6]
     limit, used = _text("/sys/fs/cgroup/memory.max").strip(), _text("/sys/fs/cgroup/memory.current").strip()
     if limit.isdigit() and used.isdigit():
         # What files left in memory is given up for the asking.

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from edge_convert.export import model_entry
+from edge_convert.export import open_network
+from edge_convert.measured import timed
 from edge_convert.progress import Progress, Steps
 from edge_convert.recipe import Recipe
 from edge_runtime.bench import Spread, spread
-from edge_runtime.interpreter import Network
 
 ROUNDS = 60
 WARM_UP = 3
@@ -41,31 +40,22 @@ def time_together(files: Sequence[tuple[Recipe, bytes]], *, rounds: int = ROUNDS
     random = np.random.default_rng(1)
     entries = []
     for recipe, data in files:
-        steps = recipe.preprocessing
-        network = Network(
-            model_entry(recipe, "int8"),
-            data,
-            side_px=steps.side_px,
-            channels=steps.channels,
-            classes=len(recipe.classes),
-            threads=1,
-        )
-        entries.append((network, random.integers(0, 256, steps.input_shape, np.uint8)))
+        network = open_network(recipe, "int8", data, threads=1)
+        entries.append((network, random.integers(0, 256, recipe.preprocessing.input_shape, np.uint8)))
     times = np.zeros((rounds, len(entries), 2))
     for number in range(-WARM_UP, rounds):
         # Each goes first in every other round, so that none always finds the other's cache.
         for place in range(len(entries))[:: -1 if number % 2 else 1]:
             network, picture = entries[place]
-            wall, thread = time.perf_counter(), time.thread_time()
-            network.run(picture)
+            taken = timed(network, picture)
             if number >= 0:
-                times[number, place] = time.perf_counter() - wall, time.thread_time() - thread
+                times[number, place] = taken
         yield Progress(done=max(0, number + 1), total=rounds)
     ratios = np.median(times[:, :, 0] / times[:, :1, 0], axis=0)
     medians = np.median(times, axis=0)
     return [
         Timing(
-            latency_ms=spread([1e3 * float(value) for value in times[:, place, 0]]),
+            latency_ms=spread([float(value) for value in times[:, place, 0]]),
             ratio=float(ratios[place]),
             busy=bool(medians[place, 0] > BUSY * medians[place, 1]),
         )
