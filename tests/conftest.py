@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from edge.bundle import Bundle, read_bundle
 
 EDGE = [sys.executable, "-c", "from edge.cli import main; main()"]
 
@@ -110,3 +113,29 @@ def tiny_build(tmp_path_factory: pytest.TempPathFactory, worker_id: str, tiny_da
             assert done.returncode == 0, done.stderr
             log.write_text(done.stderr)
     return TinyBuild(recipe=recipe, data=tiny_data, run=run, log=log.read_text())
+
+
+@pytest.fixture
+def copied(tiny_build: TinyBuild, tmp_path: Path) -> TinyBuild:
+    """A build of one's own to change."""
+    shutil.copytree(tiny_build.run, tmp_path / "run")
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(RECIPE)
+    return TinyBuild(recipe=recipe, data=tiny_build.data, run=tmp_path / "run", log="")
+
+
+def convert(build: TinyBuild, *words: str) -> subprocess.CompletedProcess[str]:
+    """`edge convert` on a build that is there, as a user goes on with it."""
+    return edge("convert", build.recipe, "--data", build.data, "--out", build.run, *words)
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_build: TinyBuild) -> Bundle:
+    """That build's bundle."""
+    return read_bundle(tiny_build.bundle)
+
+
+@pytest.fixture(scope="module")
+def pictures(tiny_build: TinyBuild) -> list[Path]:
+    """The files of its data set."""
+    return sorted((tiny_build.data / "images").glob("*.jpg"))

@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import EDGE, RECIPE, TinyBuild, edge
+from conftest import EDGE, TinyBuild, convert, edge
 
 from edge.bundle import read_bundle
 from edge.dataset import read_dataset
@@ -85,19 +85,6 @@ def test_the_bundles_measures_are_what_edge_evaluate_finds(tiny_build: TinyBuild
     packed = read_bundle(tiny_build.bundle).manifest.metrics["evaluations"]["test/int8"]
     for measure in ("n", "auc", "average_precision", "sensitivity", "specificity", "confusion", "pointing_game"):
         assert found[measure] == packed[measure]
-
-
-@pytest.fixture
-def copied(tiny_build: TinyBuild, tmp_path: Path) -> TinyBuild:
-    """A build of one's own to change."""
-    shutil.copytree(tiny_build.run, tmp_path / "run")
-    recipe = tmp_path / "tiny.toml"
-    recipe.write_text(RECIPE)
-    return TinyBuild(recipe=recipe, data=tiny_build.data, run=tmp_path / "run", log="")
-
-
-def convert(build: TinyBuild, *words: str) -> subprocess.CompletedProcess[str]:
-    return edge("convert", build.recipe, "--data", build.data, "--out", build.run, *words)
 
 
 def test_a_build_that_is_done_is_reused_whole_and_packs_the_same_bytes(copied: TinyBuild) -> None:

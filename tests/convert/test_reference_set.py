@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import EDGE, RECIPE, TinyBuild, edge
+from conftest import EDGE, TinyBuild, convert, edge
 
 from edge.bundle import read_bundle
 from edge.dataset import read_dataset
@@ -115,19 +115,6 @@ def test_the_build_its_card_and_its_report_say_what_is_carried(tiny_build: TinyB
     assert "The 5 known cases nearest to each validation picture" in report
     shown = edge("show", tiny_build.bundle).stdout
     assert "known cases  72 (edge similar): 58 no_parasite, 14 parasite" in shown
-
-
-@pytest.fixture
-def copied(tiny_build: TinyBuild, tmp_path: Path) -> TinyBuild:
-    """A build of one's own to change."""
-    shutil.copytree(tiny_build.run, tmp_path / "run")
-    recipe = tmp_path / "tiny.toml"
-    recipe.write_text(RECIPE)
-    return TinyBuild(recipe=recipe, data=tiny_build.data, run=tmp_path / "run", log="")
-
-
-def convert(build: TinyBuild, *words: str) -> subprocess.CompletedProcess[str]:
-    return edge("convert", build.recipe, "--data", build.data, "--out", build.run, *words)
 
 
 def test_fewer_are_chosen_by_class_and_may_be_named(copied: TinyBuild) -> None:

@@ -24,11 +24,6 @@ Picture = NDArray[np.uint8]
 
 
 @pytest.fixture(scope="module")
-def bundle(tiny_build: TinyBuild) -> Bundle:
-    return read_bundle(tiny_build.bundle)
-
-
-@pytest.fixture(scope="module")
 def own(tiny_build: TinyBuild) -> list[Picture]:
     """All the rendered tiles, decoded."""
     return [decode(sample.path.read_bytes()) for sample in read_dataset(tiny_build.data).samples]

@@ -60,11 +60,6 @@ def screener(tiny_build: TinyBuild) -> Screener:
 
 
 @pytest.fixture(scope="module")
-def pictures(tiny_build: TinyBuild) -> list[Path]:
-    return sorted((tiny_build.data / "images").glob("*.jpg"))
-
-
-@pytest.fixture(scope="module")
 def referred(screener: Screener, pictures: list[Path]) -> Path:
     """A picture that the briefly trained network refers."""
     return next(path for path in pictures if screener.screen_file(path).verdict.decision == "refer")

@@ -17,7 +17,7 @@ import table_delegate
 from conftest import TinyBuild, edge
 from table_delegate import TableDelegate
 
-from edge.bundle import Bundle, ModelFile, read_bundle
+from edge.bundle import Bundle, ModelFile
 from edge.decision import Calibration
 from edge.errors import DelegateError
 from edge_runtime.delegates import HELD, DelegateFailure, Job, external, gpu, parse_request, verdicts
@@ -35,11 +35,6 @@ GOLDEN_RUNS = 12 + 30
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-@pytest.fixture(scope="module")
-def bundle(tiny_build: TinyBuild) -> Bundle:
-    return read_bundle(tiny_build.bundle)
 
 
 @pytest.fixture(scope="module")

@@ -31,16 +31,6 @@ from edge_runtime.pipeline import Screener
 from edge_runtime.selftest import self_test
 
 
-@pytest.fixture(scope="module")
-def bundle(tiny_build: TinyBuild) -> Bundle:
-    return read_bundle(tiny_build.bundle)
-
-
-@pytest.fixture(scope="module")
-def pictures(tiny_build: TinyBuild) -> list[Path]:
-    return sorted((tiny_build.data / "images").glob("*.jpg"))
-
-
 def test_the_verdict_is_what_the_bare_interpreter_says(bundle: Bundle, pictures: list[Path]) -> None:
     """The same numbers by hand: OpenCV, the interpreter package, the file and Platt's formula, nothing of ours."""
     _, model = bundle.model("int8")

@@ -20,16 +20,6 @@ from edge_runtime.pipeline import Screener
 from edge_runtime.similar import KnownCases, Source, known_cases, nearest_codes
 
 
-@pytest.fixture(scope="module")
-def bundle(tiny_build: TinyBuild) -> Bundle:
-    return read_bundle(tiny_build.bundle)
-
-
-@pytest.fixture(scope="module")
-def pictures(tiny_build: TinyBuild) -> list[Path]:
-    return sorted((tiny_build.data / "images").glob("*.jpg"))
-
-
 @pytest.mark.parametrize("n", [1, 3, 700], ids=str)
 def test_the_nearest_are_those_that_arithmetic_by_hand_finds(n: int) -> None:
     random = np.random.default_rng(n)

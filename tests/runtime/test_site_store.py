@@ -29,16 +29,6 @@ from edge_runtime.similar import known_cases
 from edge_runtime.site_store import SiteStore, default_store
 
 
-@pytest.fixture(scope="module")
-def bundle(tiny_build: TinyBuild) -> Bundle:
-    return read_bundle(tiny_build.bundle)
-
-
-@pytest.fixture(scope="module")
-def pictures(tiny_build: TinyBuild) -> list[Path]:
-    return sorted((tiny_build.data / "images").glob("*.jpg"))
-
-
 @pytest.fixture
 def path(tiny_build: TinyBuild, tmp_path: Path) -> Path:
     """A bundle in a folder of one's own."""
