@@ -140,13 +140,15 @@ class Builder:
         if r.teacher == "none":
             return
         its = teachers_recipe(r)
-        yield from self._train("teacher", its, None, plain(its.network), _weights_key(its), plain(its.train), r.seed)
+        yield from self._train(
+            "teacher", its, None, plain(its.network), weights_key(its.network.weights), plain(its.train), r.seed
+        )
 
     def finetune(self) -> Events:
         """Train the network."""
         r = self.recipe
         taught = plain(r.distill) if r.teacher != "none" else None
-        made_from = [{**plain(r.network), "weights": _weights_key(r)}, plain(r.train), r.seed, taught]
+        made_from = [{**plain(r.network), "weights": weights_key(r.network.weights)}, plain(r.train), r.seed, taught]
         yield from self._train("finetune", r, self._teacher, *made_from)
 
     def prune(self) -> Events:
@@ -402,10 +404,10 @@ def in_fold(prepared: Prepared, source: Source, fold: Fold) -> Prepared:
     return replace(prepared, samples=samples)
 
 
-def _weights_key(recipe: Recipe) -> str:
-    """What the network starts from: a word of the recipe, or the digest of a file."""
-    weights = Path(recipe.network.weights)
-    return hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else recipe.network.weights
+def weights_key(weights: str) -> str:
+    """What a network starts from: a word of the recipe, or the digest of the file that it names."""
+    path = Path(weights)
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else weights
 
 
 def _save_network(stage: Path, model: Any, history: list[Epoch]) -> None:

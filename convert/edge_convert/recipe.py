@@ -389,16 +389,21 @@ def _apply(fields: dict[str, Any], change: str) -> None:
     key, separator, text = change.partition("=")
     if not separator or not key.strip():
         raise RecipeError(f"{change!r} is not KEY=VALUE", remedy="write for example train.epochs=4")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text  # a bare word or path
+    value = parse_value(text)
     *tables, last = key.strip().split(".")
     for table in tables:
         fields = fields.setdefault(table, {})
         if not isinstance(fields, dict):
             raise RecipeError(f"{change!r}: {table!r} is no table", remedy="see docs/recipes.md for the keys")
     fields[last] = value
+
+
+def parse_value(text: str) -> Any:
+    """A TOML value, or a bare word or path."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
 
 
 def describe_keys(cls: type = Recipe, prefix: str = "") -> list[tuple[str, str]]:

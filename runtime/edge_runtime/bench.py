@@ -203,11 +203,11 @@ def screen_only() -> None:
     for size in request["sizes"]:
         screener.screen(sys.stdin.buffer.read(size), name="picture")
     screener.close()
-    status = Path("/proc/self/status")
-    # Not ru_maxrss: that one begins with the size of the parent process.
-    for line in status.read_text().splitlines() if status.exists() else ():
-        if line.startswith("VmHWM:"):
-            print(1024 * int(line.split()[1]))
+    # Only now: nothing that screening does not need may be part of what is measured.
+    from edge_runtime.machine import peak_bytes
+
+    if (peak := peak_bytes()) is not None:
+        print(peak)
 
 
 def _screening(screener: Screener) -> Contestant:

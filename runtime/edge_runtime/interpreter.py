@@ -123,7 +123,7 @@ class Network:
         (name,) = runner.get_input_details()
         raw = runner(**{name: self.encode(picture)})[wanted.output][0]
         scale, zero_point = runner.get_output_details()[wanted.output]["quantization"]
-        return _real(raw, float(scale), int(zero_point))
+        return to_real(raw, float(scale), int(zero_point))
 
     def output(self, role: str) -> NDArray[np.float32]:
         """The output of the last run, real-valued float32, without the batch axis."""
@@ -139,7 +139,7 @@ class Network:
     def decode(self, role: str, raw: NDArray[Any]) -> NDArray[np.float32]:
         """What the numbers of an output tensor stand for, real-valued float32. raw: without the batch axis."""
         tensor = self._outputs[role]
-        real = _real(raw, tensor.scale, tensor.zero_point)
+        real = to_real(raw, tensor.scale, tensor.zero_point)
         if role != "probabilities":
             return real
         return to_probabilities(real.reshape(-1), self.entry.output_activation, self._classes)
@@ -189,7 +189,7 @@ class Network:
         return found
 
 
-def _real(raw: NDArray[Any], scale: float, zero_point: int) -> NDArray[np.float32]:
+def to_real(raw: NDArray[Any], scale: float, zero_point: int) -> NDArray[np.float32]:
     """What a tensor's numbers stand for; a scale of 0 means that they are real already."""
     if scale == 0:
         return np.asarray(raw, np.float32)

@@ -16,6 +16,7 @@ BOARD = (
 )
 CPUINFO = Path("/proc/cpuinfo")
 MEMINFO = Path("/proc/meminfo")
+STATUS = Path("/proc/self/status")
 JETPACK = Path("/etc/nv_tegra_release")
 DRIVERS = (Path("/proc/driver/nvidia/version"), JETPACK)
 VULKAN_MANIFESTS = ("/etc/vulkan/icd.d", "/usr/share/vulkan/icd.d", "/usr/local/share/vulkan/icd.d")
@@ -57,6 +58,15 @@ def memory_mb() -> tuple[int, int] | None:
     if len(found) != 2:
         return None
     return int(found["MemTotal"]) * 1024 // 10**6, int(found["MemAvailable"]) * 1024 // 10**6
+
+
+def peak_bytes() -> int | None:
+    """Largest resident memory of this process so far; None where the machine does not tell.
+
+    Not ru_maxrss: that one begins with the size of the parent process.
+    """
+    found = re.search(r"^VmHWM:\s+(\d+) kB", _text(STATUS), re.MULTILINE)
+    return 1024 * int(found[1]) if found else None
 
 
 def graphics_driver() -> str:

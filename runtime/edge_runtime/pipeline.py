@@ -182,7 +182,7 @@ class Screener:
     def _attempt(self, path: Path, explain: bool) -> Screening | PictureError:
         start = time.perf_counter()
         try:
-            return self._screen(_read(path), str(path), explain, start)
+            return self._screen(read_picture(path), str(path), explain, start)
         except PictureError as error:
             return error
 
@@ -291,19 +291,22 @@ class Screener:
         # Always on the CPU: a delegate's trial says nothing of the second signature.
         return self.network.explain(tensor)
 
+    def caption(self, verdict: Verdict) -> str:
+        """The line below a picture that is shown with its verdict."""
+        mark = "  SYNTHETIC" if self.manifest.synthetic else ""
+        return f"{verdict.decision}  p={verdict.probability:.3f}  threshold {verdict.threshold:.3f}{mark}"
+
     def overlay(self, screening: Screening) -> NDArray[np.uint8] | None:
         """The picture under its heat map, RGB; None where the model gives no map."""
         if screening.heat is None or self.manifest.saliency is None or self.method is None:
             return None
-        verdict = screening.verdict
-        mark = "  SYNTHETIC" if self.manifest.synthetic else ""
         return saliency.overlay(
             screening.picture,
             screening.heat,
             screening.placement,
             side_px=self.manifest.preprocessing.side_px,
             scale=self.manifest.saliency.scales[self.method],
-            caption=f"{verdict.decision}  p={verdict.probability:.3f}  threshold {verdict.threshold:.3f}{mark}",
+            caption=self.caption(screening.verdict),
         )
 
     def _record(
@@ -352,7 +355,7 @@ class Screener:
         )
 
 
-def _read(path: Path) -> bytes:
+def read_picture(path: Path) -> bytes:
     """A picture file's bytes. Raises PictureError."""
     try:
         return read_ordinary(path)

@@ -152,15 +152,10 @@ class _Adder:
     def add(self, path: Path) -> str:
         """The line that says what became of a picture. Raises PictureError, StoreError."""
         from edge.dataset import printable
-        from edge.files import read_ordinary
         from edge.reference import thumbnail
+        from edge_runtime.pipeline import read_picture
 
-        try:
-            data = read_ordinary(path)
-        except OSError as error:
-            raise PictureError(
-                f"it cannot be read ({error.strerror})", remedy="check the path and its rights"
-            ) from None
+        data = read_picture(path)
         sha256, name = hashlib.sha256(data).hexdigest(), printable(str(path))
         there = self._store.find(sha256)
         if there is not None:

@@ -10,7 +10,7 @@ import click
 
 from edge.errors import EdgeError, PictureError
 from edge_runtime.commands import FILE, interpreter_option, threads_option
-from edge_runtime.talk import print_failure, tell
+from edge_runtime.talk import print_failure, tell, warn
 
 if TYPE_CHECKING:
     from edge_runtime.pipeline import Screener, Screening
@@ -61,8 +61,7 @@ def similar(
     known = known_cases(opened, screener.network, site, thumbnails=sheet is not None)
     found = expand(pictures)
     tell(found.passed_over())
-    if opened.manifest.synthetic:
-        tell(f"{opened.manifest.name} was trained on SYNTHETIC pictures: not for patients")
+    warn(screener)
     drawn = _Sheet(sheet, screener, known, k) if sheet is not None else None
     done = failed = 0
     for path, screening in screener.screen_files(found):

@@ -114,10 +114,11 @@ def watch(
             if window is not None:
                 window.close()
             _tell_summary(wanted.shown, tally, camera.note, told())
-    status = _status(tally.screened, told(), wanted.shown)
+    if not tally.screened and not told():
+        raise CameraError(f"no frame of {wanted.shown} was screened", remedy="check the camera, or give it more time")
     if not released:
-        _leave(status)
-    return status
+        _leave()
+    return 0
 
 
 def _keeper(screener: Screener, keep: Path | None, overlay: Path | None, most: int) -> Keeper | None:
@@ -164,15 +165,8 @@ def _until_told() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def _status(screened: int, told: bool, name: str) -> int:
-    """Exit status 0. Raises CameraError where the loop ended by itself and nothing was screened."""
-    if not screened and not told:
-        raise CameraError(f"no frame of {name} was screened", remedy="check the camera, or give it more time")
-    return 0
-
-
-def _leave(status: int) -> None:
-    """End the process at once: a thread that wakes up in a library while Python ends would abort it."""
+def _leave() -> None:
+    """End the process at once, all being well: a thread that wakes up in a library while Python ends would abort it."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(status)
+    os._exit(0)

@@ -83,21 +83,23 @@ class Output:
             if due:
                 self._print_error(f"{self._name}#{seen.frame.number}", result)
             return
-        kept = self._keep(result, seen.decision) if due else {}
+        keeps_maps = due and self._keeper is not None and self._keeper.has("overlay")
+        overlay = self._screener.overlay(result) if keeps_maps or self._window is not None else None
         if due:
-            self._print_verdict(seen, result, kept)
+            self._print_verdict(seen, result, self._keep(result, overlay, seen.decision))
         if self._window is not None:
-            self._window.show(_shown(self._screener, result))
+            below = self._screener.caption(result.verdict)
+            self._window.show(with_caption(result.picture, below) if overlay is None else overlay)
         tell_delegate(self._screener, self._delegate)
         self._delegate = self._screener.delegate
 
-    def _keep(self, screening: Screening, decision: str) -> dict[str, str]:
+    def _keep(self, screening: Screening, overlay: NDArray[np.uint8] | None, decision: str) -> dict[str, str]:
         """Write what is worth it; returns what was written where. A full disk is told once: the verdict stands."""
         if self._keeper is None or decision in NOT_KEPT:
             return {}
         pictures = {"kept": screening.picture}
-        if self._keeper.has("overlay") and (shown := self._screener.overlay(screening)) is not None:
-            pictures["overlay"] = shown
+        if self._keeper.has("overlay") and overlay is not None:
+            pictures["overlay"] = overlay
         try:
             written = self._keeper.keep(pictures, decision)
         except OSError as error:
@@ -131,15 +133,6 @@ class Output:
             # What is said of the camera itself names it already.
             prefix = "" if name == self._name else f"{printable(name)}: "
             _print(f"{'error':<9} -----  {'':>10}  {_clock()}  {prefix}{printable(error.message)}; {error.remedy}")
-
-
-def _shown(screener: Screener, screening: Screening) -> NDArray[np.uint8]:
-    """The picture that the verdict is about, RGB, with its heat map where there is one, and the verdict below it."""
-    overlay = screener.overlay(screening)
-    if overlay is not None:
-        return overlay
-    verdict = screening.verdict
-    return with_caption(screening.picture, f"{verdict.decision}  p={verdict.probability:.3f}")
 
 
 def _clock() -> str:

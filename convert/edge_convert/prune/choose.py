@@ -32,7 +32,7 @@ class Chooser:
     """Removes from a network by the table until it is quick enough."""
 
     def __init__(self, graph: ChannelGraph, table: LatencyTable, scores: Scores) -> None:
-        self._graph, self._table, self._scores = graph, table, scores
+        self._graph, self._table = graph, table
         # Layers of branches that were dropped, and their sums.
         self._gone: set[str] = set()
         # By importance, the least first; the sort is stable, so equal ones go in their own order.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,15 +86,16 @@ def _debug(run: Path, recipe: Recipe, out: Path, count: int) -> None:
 
 
 def _repair(run: Path, recipe: Recipe, out: Path) -> None:
-    from edge_convert.export import calibration_pictures, read_models
+    from edge_convert.builder import CALIBRATION
+    from edge_convert.export import read_models
     from edge_convert.prepare import load_prepared
     from edge_convert.progress import finish
-    from edge_convert.quantize.record import record_of, save_quantization
-    from edge_convert.quantize.repair import render
-    from edge_convert.quantize.repair import repair as search
-    from edge_convert.quantize.steps import checked
+    from edge_convert.quantize.record import save_quantization
+    from edge_convert.quantize.steps import mended
 
     prepared, models = load_prepared(run / "data"), read_models(run / "quantize")
+    pictures = len(json.loads((run / "quantize" / CALIBRATION).read_text(encoding="utf-8")))
+    asked = replace(recipe, quantize=replace(recipe.quantize, repair=True))
     with progress_bar() as bar:
 
         def show(step: Progress) -> None:
@@ -102,18 +104,16 @@ def _repair(run: Path, recipe: Recipe, out: Path) -> None:
                 bar.close()
                 click.echo(step.note, err=True)
 
-        found = finish(search(recipe, prepared, models["float32"], models["int8"]), show)
-    data, floats = checked(recipe, models["int8"], found)
-    names, _ = calibration_pictures(recipe, prepared)
-    record = record_of(len(names), recipe.quantize.coverage, found, floats)
+        data, record = finish(mended(asked, prepared, models["float32"], models["int8"], pictures), show)
     save_quantization(out / "repair.json", record)
-    click.echo(render(found))
-    for operation in floats:
+    click.echo("\n".join(record.table()))
+    for operation in record.float_operations:
         click.echo(f"stayed float32: {operation}")
     (out / "repaired.int8.tflite").write_bytes(data)
-    click.echo(f"kept: {found.chosen.remedy}, {out / 'repaired.int8.tflite'}")
-    if not found.chosen.passed:
+    kept = record.tried[record.kept]
+    click.echo(f"kept: {kept.remedy}, {out / 'repaired.int8.tflite'}")
+    if kept.misses:
         raise EdgeError(
-            f"no int8 file meets the gates; the nearest misses {', '.join(found.chosen.misses)}",
+            f"no int8 file meets the gates; the nearest misses {', '.join(kept.misses)}",
             remedy="use quantize.also = ['dynamic-range'], another backbone, or change the gate in the recipe",
         )

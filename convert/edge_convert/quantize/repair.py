@@ -168,8 +168,11 @@ class _Search:
     def clipping(self) -> Steps[None]:
         """Give up the ends of the ranges, seen in the pictures that did best."""
         start = self._best_ranges()
+        made = self._made_of[start]
+        # Only here are the values between the ends asked for, and only of these pictures.
+        seen = yield from observe(self.float32, made.pictures, self.backbone)
         for remedy, clipping, percentile in CLIPPINGS:
-            ranges = replace(self._made_of[start], clipping=clipping, percentile=percentile)
+            ranges = replace(made, seen=seen, clipping=clipping, percentile=percentile)
             yield from self._try_ranges(f"{self.attempts[start].remedy}; {remedy}", ranges)
             if self.attempts[-1].passed:
                 return
@@ -190,7 +193,7 @@ class _Search:
         even, pairs = yield from equalise(self.float32, ranges.pictures, self.backbone)
         if not pairs:
             return
-        seen = yield from observe(even, ranges.pictures, self.backbone)
+        seen = yield from observe(even, ranges.pictures, self.backbone, histograms=ranges.clipping != "none")
         remedy = f"{self.attempts[start].remedy}; {pairs} pairs of layers equalised"
         yield from self._try_ranges(remedy, replace(ranges, float32=even, seen=seen), begun=begun)
 
@@ -205,13 +208,13 @@ class _Search:
         first = min(error.order for error in errors if error.operation in ("CONV_2D", "DEPTHWISE_CONV_2D"))
         # The first convolution reads the picture, which is integers.
         worst = [e.name for e in errors if e.own_db is not None and e.order > first and e.name not in last]
+        ranges = made.ranges(self.backbone)
         for count in FLOAT_LAYERS:
             kept = (*last, *worst[:count])
             also = f" and the worst {count}" if count else ""
             remedy = f"{self.attempts[start].remedy}; the dense layers{also} in float32"
-            ranges = made.ranges(self.backbone)
 
-            def make(kept: tuple[str, ...] = kept, ranges: Ranges = ranges) -> bytes:
+            def make(kept: tuple[str, ...] = kept) -> bytes:
                 return quantize(made.float32, ranges, float_nodes=kept)
 
             yield from self.measure(remedy, make, kept)
@@ -225,7 +228,7 @@ class _Search:
 
     def _observe(self, remedy: str, pictures: NDArray[np.uint8]) -> Steps[None]:
         begun = time.monotonic()
-        seen = yield from observe(self.float32, pictures, self.backbone)
+        seen = yield from observe(self.float32, pictures, self.backbone, histograms=False)
         yield from self._try_ranges(remedy, _MadeOf(float32=self.float32, seen=seen, pictures=pictures), begun=begun)
 
     def _try_ranges(self, remedy: str, made: _MadeOf, *, begun: float | None = None) -> Steps[None]:
@@ -270,13 +273,6 @@ def line(attempt: Attempt) -> str:
     return (
         f"{attempt.remedy}: AUC {c.auc:.4f} ({-c.auc_drop:+.4f}), accuracy {c.accuracy:.4f} ({-c.accuracy_drop:+.4f}), "
         f"flips {c.flips:.4f}, rms {c.error:.4f}{maps}, {c.bytes / 1e6:.2f} MB, {attempt.seconds:.0f} s: {state}"
-    )
-
-
-def render(found: Repair) -> str:
-    """What was tried, one a line, the kept one marked."""
-    return "\n".join(
-        f"{'>' if number == found.kept else ' '} {line(attempt)}" for number, attempt in enumerate(found.attempts)
     )
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edge.errors import EdgeError
 from edge.native_stderr import without_chatter
+from edge_runtime.interpreter import to_real
 
 CONVERTING = ("QUANTIZE", "DEQUANTIZE", "INPUT")
 """Operations that only change the kind of number."""
@@ -35,11 +36,10 @@ class Watched:
     places: the activations of every graph, in the order in which they are computed.
     """
 
-    def __init__(self, model: bytes, *, threads: int | None = None) -> None:
+    def __init__(self, model: bytes) -> None:
         with without_chatter():
             self._interpreter = Interpreter(
                 model_content=model,
-                num_threads=threads,
                 experimental_preserve_all_tensors=True,
                 experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
             )
@@ -54,12 +54,6 @@ class Watched:
         }
         self._scales = {key: detail["quantization"] for key, detail in details.items()}
         self._kinds = {key: detail["dtype"] for key, detail in details.items()}
-        self._inputs = {
-            (graph, int(output)): tuple((graph, int(index)) for index in operator.inputs)
-            for _, graph in self._graphs
-            for operator in content.subgraphs[graph].operators
-            for output in operator.outputs
-        }
 
     def run(self, scaled: NDArray[np.float32]) -> None:
         """Run every signature. scaled: (side, side, channels), as the float network takes it."""
@@ -72,13 +66,7 @@ class Watched:
         """What the last run left in a tensor, as real numbers."""
         raw = self._interpreter.get_tensor(place.index, place.graph)
         scale, zero_point = self._scales[place.graph, place.index]
-        if scale == 0:
-            return np.asarray(raw, np.float32)
-        return np.asarray((raw.astype(np.int32) - zero_point) * np.float32(scale), np.float32)
-
-    def step(self, place: Place) -> float:
-        """The quantization step of a tensor, 0 for one of real numbers."""
-        return float(self._scales[place.graph, place.index][0])
+        return to_real(raw, float(scale), int(zero_point))
 
     def limits(self, place: Place) -> tuple[float, float]:
         """The least and the largest value that a tensor can hold."""
@@ -87,10 +75,6 @@ class Watched:
             return -np.inf, np.inf
         held = np.iinfo(self._kinds[place.graph, place.index])
         return float((held.min - zero_point) * scale), float((held.max - zero_point) * scale)
-
-    def read_by(self, place: Place) -> tuple[tuple[int, int], ...]:
-        """Graph and number of the tensors that the operation of this one reads."""
-        return self._inputs.get((place.graph, place.index), ())
 
 
 def pairs(real: Watched, small: Watched) -> list[tuple[Place, Place]]:

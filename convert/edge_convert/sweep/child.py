@@ -22,6 +22,7 @@ from edge_convert.progress import finish
 from edge_convert.recipe import Recipe
 from edge_convert.run_folder import RunFolder
 from edge_runtime.delegates.child import die_with_parent
+from edge_runtime.machine import peak_bytes
 
 SHOWN_EVERY_S = 0.5
 Send = Callable[[dict[str, Any]], None]
@@ -77,12 +78,8 @@ def _build(job: dict[str, Any], send: Send) -> None:
 
 
 def _peak_mb() -> float | None:
-    """Largest resident memory of this process so far, 10^6 bytes; None where the machine does not tell."""
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    return next((1024 * int(line.split()[1]) / 1e6 for line in lines if line.startswith("VmHWM:")), None)
+    peak = peak_bytes()
+    return None if peak is None else peak / 1e6
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from edge.errors import EdgeError, RecipeError
 from edge.fields import FieldError, build, plain
 from edge.files import read_ordinary
 from edge_convert.backbones import find_backbone
-from edge_convert.recipe import Recipe, describe_keys
+from edge_convert.recipe import Recipe, describe_keys, parse_value
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -85,7 +85,7 @@ def _parse_axis(word: str) -> Axis:
     if not all(entries) or not entries:
         raise RecipeError(f"{word!r} has an empty value", remedy="write for example --grid network.width=1.0,0.5")
     if len(keys) == 1:
-        return tuple({keys[0]: _value(entry)} for entry in entries)
+        return tuple({keys[0]: parse_value(entry)} for entry in entries)
     axis = []
     for entry in entries:
         values = _split(entry[1:-1]) if entry[:1] == "[" and entry[-1:] == "]" else []
@@ -94,7 +94,7 @@ def _parse_axis(word: str) -> Axis:
                 f"{entry!r} is not one value for each of {', '.join(keys)}",
                 remedy=f"write {left}=[{','.join('VALUE' for _ in keys)}],... with the brackets",
             )
-        axis.append(dict(zip(keys, map(_value, values), strict=True)))
+        axis.append(dict(zip(keys, map(parse_value, values), strict=True)))
     return tuple(axis)
 
 
@@ -114,14 +114,6 @@ def _split(text: str) -> list[str]:
             parts.append(text[start:place].strip())
             start = place + 1
     return [*parts, text[start:].strip()] if text.strip() else []
-
-
-def _value(text: str) -> Any:
-    """A TOML value, or a bare word or path."""
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
 
 
 def read_grid(path: Path) -> list[Axis]:

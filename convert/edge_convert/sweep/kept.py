@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, Literal
 
 from edge.fields import plain
 from edge.files import write_atomically
+from edge_convert.builder import weights_key
 from edge_convert.export import calibration_source
 from edge_convert.recipe import Recipe
 from edge_convert.run_folder import RunFolder, key_of
@@ -41,7 +41,7 @@ def mark_finished(case: Case, folder: Path, key: str, state: State) -> None:
 
 def case_key(recipe: Recipe, described: tuple[Any, ...]) -> str:
     """What a case is made from: its recipe, the files that this names, and `described`, the data set and versions."""
-    files = [_file_key(recipe.network.weights), _file_key(recipe.distill.weights), calibration_source(recipe)]
+    files = [weights_key(recipe.network.weights), weights_key(recipe.distill.weights), calibration_source(recipe)]
     return key_of(plain(recipe), described, files)
 
 
@@ -83,8 +83,3 @@ def _mark(folder: Path) -> dict[str, Any]:
 def data_key(recipe: Recipe) -> str:
     """What a recipe says of the data stage."""
     return key_of(plain(recipe.preprocessing), recipe.classes, recipe.positive, recipe.seed)
-
-
-def _file_key(weights: str) -> str:
-    path = Path(weights)
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else weights

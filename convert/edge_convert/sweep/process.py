@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
 import signal
 import subprocess
@@ -67,7 +68,7 @@ class CaseProcess:
             pages = int(Path(f"/proc/{self._process.pid}/statm").read_text(encoding="ascii").split()[1])
         except (OSError, IndexError, ValueError):
             return 0
-        return pages * 4096
+        return pages * os.sysconf("SC_PAGE_SIZE")
 
     def failure(self) -> str:
         """Why a process ended that said neither that it was done nor what had failed."""

@@ -15,7 +15,7 @@ from typing import Any
 from edge.dataset import read_dataset
 from edge.errors import EdgeError
 from edge_convert.builder import Leaks
-from edge_convert.export import read_models
+from edge_convert.export import file_of
 from edge_convert.measured import Machine, this_machine
 from edge_convert.pack import versions
 from edge_convert.pipeline import check_early, require_outside
@@ -88,7 +88,7 @@ class Sweep:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is to be built: checked, and nothing trained yet. source: the job's part that all cases share."""
+    """What is to be built: checked, and nothing trained yet. described: data set and versions, for the cases' keys."""
 
     cases: tuple[Case, ...]
     impossible: tuple[Impossible, ...]
@@ -141,7 +141,10 @@ def sweep(plan: Plan, out: Path, *, jobs: int | None = 1) -> Events:
         yield from builds.run(jobs)
         rows = [_row(case, *builds.ended[case.name]) for case in plan.cases]
         measured = [place for place, row in enumerate(rows) if row.verification is not None]
-        files = [(plan.cases[place].recipe, read_models(rows[place].folder / "quantize")["int8"]) for place in measured]
+        files = [
+            (plan.cases[place].recipe, (rows[place].folder / "quantize" / file_of("int8")).read_bytes())
+            for place in measured
+        ]
         of = len(rows)
         timings = (
             (
@@ -164,6 +167,7 @@ class _Builds:
     def __init__(self, plan: Plan, out: Path) -> None:
         self._plan, self._out = plan, out
         self._folders = find_folders(plan.cases, out)
+        self._keys = {case.name: case_key(case.recipe, plan.described) for case in plan.cases}
         self._numbers = {case.name: number for number, case in enumerate(plan.cases, start=1)}
         self._heard: queue.Queue[Heard] = queue.Queue()
         self._running: dict[str, CaseProcess] = {}
@@ -177,7 +181,7 @@ class _Builds:
         waiting: deque[Case] = deque()
         for case in self._plan.cases:
             folder = self._folders[case.name]
-            if state := finished_state(folder, self._key(case)):
+            if state := finished_state(folder, self._keys[case.name]):
                 self._prepared.setdefault(data_key(case.recipe), folder)
                 yield self._end(case, state, "", stage="kept")
             else:
@@ -252,7 +256,7 @@ class _Builds:
 
     def _finish(self, process: CaseProcess, state: State) -> SweepEvent:
         process.end()
-        mark_finished(process.case, process.folder, self._key(process.case), state)
+        mark_finished(process.case, process.folder, self._keys[process.case.name], state)
         return self._end(process.case, state, "")
 
     def _end(self, case: Case, state: State, reason: str, *, stage: str = "") -> SweepEvent:
@@ -263,9 +267,6 @@ class _Builds:
     def _event(self, case: Case, stage: str, *, ended: bool = False, progress: Progress | None = None) -> SweepEvent:
         number, of = self._numbers[case.name], len(self._numbers)
         return SweepEvent(case=case.name, number=number, of=of, stage=stage, ended=ended, progress=progress)
-
-    def _key(self, case: Case) -> str:
-        return case_key(case.recipe, self._plan.described)
 
 
 def _row(case: Case, folder: Path, state: State, reason: str) -> Row:

@@ -32,7 +32,7 @@ class Timing:
     busy: bool
 
 
-def time_together(files: Sequence[tuple[Recipe, bytes]], *, rounds: int = ROUNDS) -> Steps[list[Timing]]:
+def time_together(files: Sequence[tuple[Recipe, bytes]]) -> Steps[list[Timing]]:
     """Time the int8 file of each recipe on noise: what a picture shows does not change how long it takes.
 
     Yields the rounds done. Raises InterpreterError.
@@ -42,15 +42,15 @@ def time_together(files: Sequence[tuple[Recipe, bytes]], *, rounds: int = ROUNDS
     for recipe, data in files:
         network = open_network(recipe, "int8", data, threads=1)
         entries.append((network, random.integers(0, 256, recipe.preprocessing.input_shape, np.uint8)))
-    times = np.zeros((rounds, len(entries), 2))
-    for number in range(-WARM_UP, rounds):
+    times = np.zeros((ROUNDS, len(entries), 2))
+    for number in range(-WARM_UP, ROUNDS):
         # Each goes first in every other round, so that none always finds the other's cache.
         for place in range(len(entries))[:: -1 if number % 2 else 1]:
             network, picture = entries[place]
             taken = timed(network, picture)
             if number >= 0:
                 times[number, place] = taken
-        yield Progress(done=max(0, number + 1), total=rounds)
+        yield Progress(done=max(0, number + 1), total=ROUNDS)
     ratios = np.median(times[:, :, 0] / times[:, :1, 0], axis=0)
     medians = np.median(times, axis=0)
     return [

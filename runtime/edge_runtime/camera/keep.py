@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edge.files import write_atomically
 
 # A clear frame proves nothing later, and there are many that cannot be judged while a slide is moved.
-NOT_KEPT = frozenset({"clear", "retake", "error"})
+NOT_KEPT = frozenset({"clear", "retake"})
 OURS = re.compile(r"([0-9]{6,})-[a-z]+-[0-9]{8}T[0-9]{6}\.png")
 LEFT_OVER = re.compile(OURS.pattern + r"\.[0-9a-f]{8}\.partial")
 FREE_SHARE = 0.05

@@ -33,8 +33,8 @@ class Window:
     def show(self, picture: NDArray[np.uint8]) -> None:
         """Show a picture, (height, width, 3) uint8 RGB, in place of the one before."""
         self._shown = picture
+        # Painted when `is_closed` next lets the window live: a wait here would take a key and lose it.
         cv2.imshow(TITLE, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-        cv2.waitKey(1)
 
     def darken(self) -> None:
         """Take the verdict away while the camera gives nothing: an old one must not look like a new one."""
