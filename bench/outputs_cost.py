@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from edge_convert import export, network
+from edge_convert.backbones import find_backbone
 from edge_convert.keras import tensorflow
 from edge_convert.recipe import NetworkRecipe, Recipe
 from edge_convert.saliency.cut import require_finer_layer
@@ -42,7 +43,7 @@ def one_run(made: Any, picture: Any) -> float:
 def bare(recipe: Recipe, model: Any, pictures: Any) -> bytes:
     """The classifier exported with its probabilities as the only output."""
     tf = tensorflow()
-    whole = export.outputs_of(model)
+    whole = export.outputs_of(model, find_backbone(recipe.network.backbone))
 
     def screen(picture: Any) -> dict[str, Any]:
         return {"probabilities": whole(picture)["probabilities"]}

@@ -26,7 +26,7 @@ from edge.preprocess import Preprocessing
 from edge.reference import Reference
 from edge.saliency import OnRequest, Saliency
 
-SCHEMA = 3
+SCHEMA = 4
 MANIFEST = "manifest.json"
 CARD = "card.md"
 MAX_MANIFEST_BYTES = 4 << 20
@@ -36,7 +36,7 @@ MAX_PARTS = 1000
 # What the standard library raises for a damaged, encrypted or oddly packed zip file.
 DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError)
 
-Role = Literal["probabilities", "class_activation", "fine_activation", "embedding"]
+Role = Literal["probabilities", "class_activation", "fine_activation", "embedding", "earlier_embedding"]
 Activation = Literal["none", "softmax", "sigmoid"]
 
 
@@ -72,7 +72,8 @@ class ModelFile:
     outputs: for each role the tensor's name in the signature, or its own name where the file has no signature.
     probabilities: (1, classes), or one score where there are two classes: that of the second.
     class_activation: (1, rows, columns, classes), one map a class. fine_activation: the same, read at a layer of
-    about twice the resolution. embedding: (1, channels).
+    about twice the resolution. embedding: (1, channels), the pooled features. earlier_embedding: (1, channels), those
+    in front of the network's last block, by which a picture of another kind is told.
     output_activation: what is still to be applied to the scores to make probabilities of them.
     signature: to screen with; it may be left out where the file has one or none. explanation: a map on request.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edge.bundle import Manifest
 from edge.fields import plain
-from edge_convert.acceptance import describe_refusals
+from edge_convert.acceptance.refusals import describe_refusals
 from edge_convert.data.certificate import describe_certificate
 from edge_convert.operating_point import describe
 from edge_convert.verify import Verification, gate_table

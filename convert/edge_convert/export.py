@@ -22,8 +22,9 @@ from edge.dataset import read_dataset
 from edge.errors import EdgeError
 from edge.native_stderr import without_chatter
 from edge_convert.backbones import find_backbone
+from edge_convert.backbones.contract import Backbone
 from edge_convert.keras import keras, tensorflow
-from edge_convert.network import EMBEDDING, LOGITS, feature_maps, scaled
+from edge_convert.network import EMBEDDING, LOGITS, before_last_block, feature_maps, scaled
 from edge_convert.prepare import Prepared
 from edge_convert.recipe import Recipe
 from edge_convert.saliency.cut import require_finer_layer
@@ -45,6 +46,7 @@ OUTPUTS: dict[Role, str] = {
     "class_activation": "A map a label: its evidence by place, in logits.",
     "fine_activation": "The same, read at a layer of about twice the resolution.",
     "embedding": "The pooled features.",
+    "earlier_embedding": "The same, in front of the last block.",
 }
 MODEL_FILES = {"int8": "model.int8.tflite", "float32": "model.float32.tflite"}
 """The files of every build."""
@@ -89,10 +91,10 @@ def file_of(variant: str) -> str:
 def roles(recipe: Recipe) -> tuple[Role, ...]:
     """What an exported file gives."""
     if recipe.network.head == "dense":
-        return "probabilities", "embedding"
+        return "probabilities", "embedding", "earlier_embedding"
     if recipe.saliency.method == "cam":
-        return "probabilities", "class_activation", "embedding"
-    return "probabilities", "class_activation", "fine_activation", "embedding"
+        return "probabilities", "class_activation", "embedding", "earlier_embedding"
+    return "probabilities", "class_activation", "fine_activation", "embedding", "earlier_embedding"
 
 
 def choose_calibration(recipe: Recipe, prepared: Prepared) -> NDArray[np.int64]:
@@ -196,13 +198,14 @@ def check_integer_only(recipe: Recipe, data: bytes, float_layers: tuple[str, ...
     return tuple(f"{operation} {name.split(';')[0]}" for operation, name in found)
 
 
-def outputs_of(model: Any, readout: Readout | None = None) -> Callable[[Any], dict[str, Any]]:
+def outputs_of(model: Any, backbone: Backbone, readout: Readout | None = None) -> Callable[[Any], dict[str, Any]]:
     """The network as a function from one scaled picture (1, side, side, channels) to its outputs by role."""
     tf = tensorflow()
     kernel, bias = model.get_layer(LOGITS).get_weights()
+    earlier = before_last_block(model, backbone)
     if not isinstance(model.get_layer(EMBEDDING), keras().layers.GlobalAveragePooling2D):
-        return _without_map(model, kernel, bias)
-    wanted = [feature_maps(model), model.get_layer(EMBEDDING).output]
+        return _without_map(model, earlier, kernel, bias)
+    wanted = [feature_maps(model), model.get_layer(EMBEDDING).output, earlier]
     if readout is not None:
         wanted.append(model.get_layer(readout.layer).output)
     trunk = keras().Model(model.input, wanted)
@@ -211,11 +214,16 @@ def outputs_of(model: Any, readout: Readout | None = None) -> Callable[[Any], di
         return tf.nn.bias_add(tf.nn.conv2d(features, kernel[np.newaxis, np.newaxis], 1, "VALID"), bias)
 
     def screen(picture: Any) -> dict[str, Any]:
-        features, embedding, *finer = trunk(picture, training=False)
+        features, embedding, before, *finer = trunk(picture, training=False)
         # The dense layer at every place instead of on their mean: the mean of a class's map is its logit.
         maps = at_every_place(features, kernel, bias)
         logits = tf.nn.bias_add(tf.matmul(embedding, kernel), bias)
-        found = {"probabilities": tf.nn.softmax(logits), "class_activation": maps, "embedding": embedding}
+        found = {
+            "probabilities": tf.nn.softmax(logits),
+            "class_activation": maps,
+            "embedding": embedding,
+            "earlier_embedding": tf.reduce_mean(before, axis=[1, 2]),
+        }
         if readout is not None:
             # Read-out and last layer are both linear: one convolution.
             found["fine_activation"] = at_every_place(finer[0], readout.kernel @ kernel, readout.bias @ kernel + bias)
@@ -224,15 +232,19 @@ def outputs_of(model: Any, readout: Readout | None = None) -> Callable[[Any], di
     return screen
 
 
-def _without_map(model: Any, kernel: Any, bias: Any) -> Callable[[Any], dict[str, Any]]:
+def _without_map(model: Any, earlier: Any, kernel: Any, bias: Any) -> Callable[[Any], dict[str, Any]]:
     """As `outputs_of`, for a dense head: behind it a class has no place in the picture."""
     tf = tensorflow()
-    trunk = keras().Model(model.input, model.get_layer(EMBEDDING).output)
+    trunk = keras().Model(model.input, [model.get_layer(EMBEDDING).output, earlier])
 
     def screen(picture: Any) -> dict[str, Any]:
-        embedding = trunk(picture, training=False)
+        embedding, before = trunk(picture, training=False)
         logits = tf.nn.bias_add(tf.matmul(embedding, kernel), bias)
-        return {"probabilities": tf.nn.softmax(logits), "embedding": embedding}
+        return {
+            "probabilities": tf.nn.softmax(logits),
+            "embedding": embedding,
+            "earlier_embedding": tf.reduce_mean(before, axis=[1, 2]),
+        }
 
     return screen
 
@@ -269,7 +281,8 @@ def _convert(
 ) -> bytes:
     tf = tensorflow()
     signature = [tf.TensorSpec((1, *recipe.preprocessing.input_shape), tf.float32, name=INPUT)]
-    functions = {SCREEN: tf.function(outputs_of(model, readout), input_signature=signature, autograph=False)}
+    screen = outputs_of(model, find_backbone(recipe.network.backbone), readout)
+    functions = {SCREEN: tf.function(screen, input_signature=signature, autograph=False)}
     if recipe.on_request is not None:
         explain = explanation_of(recipe, model)
         functions[EXPLAIN] = tf.function(lambda x: {MAP: explain(x)}, input_signature=signature, autograph=False)

@@ -90,6 +90,12 @@ def feature_maps(model: Any) -> Any:
     return model.get_layer(EMBEDDING).input
 
 
+def before_last_block(model: Any, backbone: Backbone) -> Any:
+    """The tensor, (batch, rows, columns, channels), that the last block left by pruning starts from."""
+    left = {layer.name for layer in model.layers}
+    return model.get_layer(next(name for name in reversed(backbone.block_starts) if name in left)).input
+
+
 def freeze(model: Any, first_trainable: str) -> None:
     """Let the layers from `first_trainable` on learn; batch normalisation never does.
 

@@ -20,7 +20,9 @@ from edge.fields import build, plain
 from edge.profile import parse_profile
 from edge.record import Failure
 from edge.saliency import MapScale, Saliency
-from edge_convert.acceptance import FAMILIAR, Learned, Refusals, fit_limits, learn
+from edge_convert.acceptance.fit import fit_limits
+from edge_convert.acceptance.learn import FAMILIAR, Learned, learn
+from edge_convert.acceptance.refusals import Refusals
 from edge_convert.agreement import Agreement, agree
 from edge_convert.calibrate import Outputs, fit_calibration
 from edge_convert.export import MODEL_FILES, file_of, model_entry

@@ -48,18 +48,18 @@ class Inspector:
                 measures["colour"] = self.familiar.colour_distance(found)
         return measures
 
-    def network(self, embedding: NDArray[np.float32] | None) -> dict[str, float]:
-        """How far the embedding, (channels,), is from what the model knows; empty where nothing is known of it."""
-        if self.familiar is None or not self.familiar.directions.size or embedding is None:
+    def network(self, earlier: NDArray[np.float32]) -> dict[str, float]:
+        """How far the earlier embedding, (channels,), is from what the model knows; empty where nothing is known."""
+        if self.familiar is None or not self.familiar.directions.size:
             return {}
-        return {"embedding_distance": self.familiar.embedding_distance(embedding)}
+        return {"embedding_distance": self.familiar.embedding_distance(earlier)}
 
-    def share_of_limit(self, embedding: NDArray[np.float32]) -> float | None:
-        """The embedding's distance as a share of its limit; None where there is no such limit."""
+    def share_of_limit(self, earlier: NDArray[np.float32]) -> float | None:
+        """The earlier embedding's distance as a share of its limit; None where there is no such limit."""
         limits = self.acceptance.limits.get("embedding_distance")
         if limits is None or limits.high is None:
             return None
-        return self.network(embedding)["embedding_distance"] / limits.high
+        return self.network(earlier)["embedding_distance"] / limits.high
 
 
 def describe(acceptance: Acceptance | None, threshold: float) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
-"""How far a picture is from those the model knows: as a picture, and as the network sees it.
+"""How far a picture is from those the model knows: as a picture, and as the network sees it before its last block.
 
-Both are distances from the training pictures. A fine-tuned network answers one question and is blind to much else: to
-that of malaria, noise and a white wall look like a smear without parasites. So the picture itself is judged too; see
-docs/decisions/008-declining.md for what each of them catches.
+Both are distances from the training pictures. A fine-tuned network's last features answer one question and are blind to
+much else: to those of malaria, noise and a white wall look like a smear without parasites. One block earlier it still
+sees what is there. See docs/decisions/008-declining.md for what each distance catches.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Familiar:
     """What distances are measured from: k features of a picture, and an embedding of c channels in d directions.
 
     picture_mean: (k,). picture_whitener: (k, k). colour_whitener: (4, 4), of the last four features; empty for grey.
-    Empty where the network gives no embedding: embedding_mean: (c,), of embeddings scaled to length 1. directions:
-    (d, c), in which these vary most. centres: (classes, d). whitener: (d, d), of the scatter within classes.
-    rest: mean square of what lies outside the directions.
+    Empty where the network gives none: embedding_mean: (c,). directions: (d, c), in which embeddings vary most.
+    centres: (classes, d). whitener: (d, d), of the scatter within classes. rest: mean square of what lies outside the
+    directions.
     """
 
     picture_mean: Array
@@ -50,14 +50,13 @@ class Familiar:
         return float(np.sqrt(away @ away))
 
     def embedding_distance(self, embedding: Array) -> float:
-        """Distance of an embedding, (c,), from the nearest class; about 1.4 for a typical training picture.
+        """Distance of an earlier embedding, (c,), from the nearest class; about 1.4 for a typical training picture.
 
-        The square is a sum of two terms with mean 1: Mahalanobis distance within the directions (Lee et al. 2018),
-        divided by d, and what lies outside them (Wang et al. 2022, without the logit), divided by `rest`. Embeddings
-        are scaled to length 1 first.
+        The square is a sum of two terms with mean 1: Mahalanobis distance within the directions (Lee et al. 2018, who
+        take features from before the last layers too), divided by d, and what lies outside them (Wang et al. 2022,
+        without the logit), divided by `rest`.
         """
-        length = float(np.sqrt(embedding @ embedding))
-        away = embedding / np.float32(max(length, 1e-6)) - self.embedding_mean
+        away = embedding - self.embedding_mean
         inside = self.directions @ away
         outside = max(float(away @ away - inside @ inside), 0.0)
         scaled = (inside - self.centres) @ self.whitener

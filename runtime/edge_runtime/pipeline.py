@@ -242,9 +242,9 @@ class Screener:
         return f"the embedding's distance from what is known is {given:.3g} of its limit, and {wanted:.3g} on the CPU"
 
     def _share_of_limit(self, outputs: Outputs) -> float | None:
-        if self._inspector is None or "embedding" not in outputs:
+        if self._inspector is None or "earlier_embedding" not in outputs:
             return None
-        return self._inspector.share_of_limit(outputs["embedding"])
+        return self._inspector.share_of_limit(outputs["earlier_embedding"])
 
     def _screen(self, data: bytes, name: str, explain: bool, start: float) -> Screening:
         picture = self.manifest.preprocessing.decode(data)
@@ -263,7 +263,8 @@ class Screener:
         outputs = read("probabilities")
         embedding = read("embedding") if self.network.has("embedding") else None
         clock.append(time.perf_counter())
-        measures |= {} if inspector is None else inspector.network(embedding)
+        if inspector is not None and self.network.has("earlier_embedding"):
+            measures |= inspector.network(read("earlier_embedding"))
         clock.append(time.perf_counter())
         heat = self._heat(read, outputs, tensor) if explain else None
         clock.append(time.perf_counter())

@@ -11,7 +11,10 @@ from conftest import TinyBuild
 
 from edge.acceptance import Acceptance, Limits, answer
 from edge.bundle import read_bundle
-from edge_convert.acceptance import Learned, describe_refusals, fit_limits, focus_weights, lower_limit, upper_limit
+from edge_convert.acceptance.fit import fit_limits
+from edge_convert.acceptance.learn import Learned, focus_weights
+from edge_convert.acceptance.limits import lower_limit, upper_limit
+from edge_convert.acceptance.refusals import describe_refusals
 from edge_convert.recipe import AcceptanceRecipe
 from edge_convert.report.coverage import risk_curves
 from edge_convert.verify import load_verification

@@ -227,7 +227,7 @@ def test_vgg16_of_100_pixels_and_seven_classes_gives_probabilities(head: Head) -
     model = build_classifier(recipe)
     assert model.input_shape == (None, 100, 100, 3)
     assert model.output_shape == (None, 7)
-    outputs = outputs_of(model)(scaled(noise(100)[:1], find_backbone("vgg16")))
+    outputs = outputs_of(model, find_backbone("vgg16"))(scaled(noise(100)[:1], find_backbone("vgg16")))
     assert set(outputs) == set(roles(recipe))
     assert float(outputs["probabilities"].numpy().sum()) == pytest.approx(1, abs=1e-6)
     assert outputs["embedding"].shape == (1, 4096 if head == "dense" else 512)

@@ -40,10 +40,10 @@ def test_an_exported_file_says_how_to_feed_it_and_what_it_gives(tiny_build: Tiny
     assert metadata.description == "Screens a picture for: parasite. Not a diagnosis."
     # EfficientNet-Lite: (pixel - 127) / 128.
     assert (metadata.mean, metadata.std) == ((127.0,), (128.0,))
-    assert metadata.labels == (LABELS, (), (), ())
+    assert metadata.labels == (LABELS, (), (), (), ())
     outputs = Interpreter(model_content=model).get_output_details()
     assert [last_operation(model, output["index"]) for output in outputs[:1]] == ["SOFTMAX"]
-    assert [list(output["shape"])[-1] for output in outputs] == [2, 2, 2, 1280]
+    assert [list(output["shape"])[-1] for output in outputs] == [2, 2, 2, 1280, 192]
 
 
 def test_the_labels_lie_behind_the_file_with_no_date(tiny_build: TinyBuild) -> None:
@@ -151,7 +151,7 @@ def test_mediapipe_names_and_scores_as_the_runtime_does(tiny_build: TinyBuild, v
     assert done.returncode == 0, done.stderr
     said: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     assert (said["name"], said["scaling"], said["size"]) == ("tiny", [127.0, 128.0], [96, 1])
-    assert said["outputs"] == ["probabilities", "class_activation", "fine_activation", "embedding"]
+    assert said["outputs"] == ["probabilities", "class_activation", "fine_activation", "embedding", "earlier_embedding"]
     screener = Screener(bundle, variant=variant)
     tolerance = 1e-6 if variant == "int8" else 1e-4
     for picture, heads in zip(pictures, said["found"], strict=True):

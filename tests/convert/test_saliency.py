@@ -258,7 +258,7 @@ def test_a_map_under_another_last_layer_is_another_map_and_the_network_is_left_a
     assert all(-1 <= value < 0.999 for value in against)
     # The class activation map is Grad-CAM at the last layer, up to the bias and a factor.
     own = saliency.FROM_OUTPUTS["cam"][0]
-    given = outputs_of(model)(scaled(picture[np.newaxis], find_backbone("mobilenetv2")))
+    given = outputs_of(model, find_backbone("mobilenetv2"))(scaled(picture[np.newaxis], find_backbone("mobilenetv2")))
     outputs = {role: value.numpy()[0] for role, value in given.items()}
     heat = own(outputs.__getitem__, outputs["probabilities"], [1])
     assert np.corrcoef(heat.ravel(), maps.grad_cam(picture, "cam").ravel())[0, 1] == pytest.approx(1, abs=1e-4)

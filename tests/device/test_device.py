@@ -89,7 +89,7 @@ def test_int8_outputs_are_those_of_x86_to_the_last_bit(board: str, stage: Path) 
     assert (
         set(there.files)
         == set(here.files)
-        == {"input", "probabilities", "class_activation", "fine_activation", "embedding"}
+        == {"input", "probabilities", "class_activation", "fine_activation", "embedding", "earlier_embedding"}
     )
     for name in here.files:
         assert len(here[name]) == 100

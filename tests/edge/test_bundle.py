@@ -153,7 +153,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, bytes]], Any], str]] = {
     "deeply nested JSON": (lambda m: m.update({MANIFEST: b"[" * 100_000 + b"]" * 100_000}), "not JSON"),
     "a huge manifest": (lambda m: m.update({MANIFEST: b" " * (5 << 20)}), "larger than allowed"),
     "an unknown schema": (with_manifest(lambda f: f.update(schema=99)), "schema is 99"),
-    "the schema before": (with_manifest(lambda f: f.update(schema=2)), "schema is 2; this version reads schema 3"),
+    "the schema before": (with_manifest(lambda f: f.update(schema=3)), "schema is 3; this version reads schema 4"),
     "a calibration that turns the ranking round": (
         with_manifest(lambda f: f["decision"].update(calibration={"kind": "platt", "slope": -1.0, "intercept": 0.0})),
         "'calibration.slope' is -1.0; above 0 is needed",

@@ -70,6 +70,20 @@ def test_a_picture_of_another_kind_is_never_clear(screener: Screener, kind: str)
     assert verdict.advice
 
 
+@pytest.mark.parametrize("size", [2, 4, 8])
+def test_spots_in_the_colours_of_its_own_pictures_are_not_clear(
+    screener: Screener, own: list[Picture], size: int
+) -> None:
+    random, decisions = np.random.default_rng(size), []
+    for tile in own[:30]:
+        plane = cv2.GaussianBlur(random.normal(size=tile.shape[:2]), (0, 0), size)
+        ranks = np.argsort(np.argsort(plane.ravel()))
+        by_luma = np.argsort(cv2.cvtColor(tile, cv2.COLOR_RGB2GRAY).ravel())
+        spots = np.ascontiguousarray(tile.reshape(-1, 3)[by_luma][ranks].reshape(tile.shape))
+        decisions.append(screener.screen_frame(spots, name="spots").verdict.decision)
+    assert set(decisions) <= {"retake", "uncertain"}
+
+
 @pytest.mark.parametrize(
     ("reason", "worse"),
     [
@@ -121,8 +135,7 @@ def test_limits_of_features_that_this_version_does_not_take_are_refused(bundle: 
 def test_a_delegate_near_a_limit_or_far_from_the_cpu_is_not_believed(bundle: Bundle, own: list[Picture]) -> None:
     screener = Screener(bundle)
     screening = screener.screen_frame(own[0], name="own")
-    assert screening.embedding is not None
-    right = {"probabilities": screening.outputs, "embedding": screening.embedding}
+    right = {role: screener.network.output(role) for role in ("probabilities", "earlier_embedding")}
     acceptance = bundle.manifest.acceptance
     assert acceptance is not None
     distance = screening.measures["embedding_distance"]
@@ -133,10 +146,10 @@ def test_a_delegate_near_a_limit_or_far_from_the_cpu_is_not_believed(bundle: Bun
 
     assert limited(distance * (1 + DISTANCE_TOLERANCE / 2))._near_a_limit(right, 0.0)
     assert not limited(distance * 3)._near_a_limit(right, 0.0)
-    off = {**right, "embedding": np.asarray(right["embedding"][::-1], np.float32)}
+    off = {**right, "earlier_embedding": np.asarray(right["earlier_embedding"][::-1], np.float32)}
     assert screener._apart(right, right) is None
     assert "embedding" in (screener._apart(off, right) or "")
-    assert screener._apart({**right, "embedding": right["embedding"] * np.nan}, right)
+    assert screener._apart({**right, "earlier_embedding": right["earlier_embedding"] * np.nan}, right)
 
 
 def test_a_line_says_what_to_do_and_the_exit_status_stays_0(tiny_build: TinyBuild, tmp_path: Path) -> None:

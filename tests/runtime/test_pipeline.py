@@ -72,7 +72,13 @@ def test_one_signature_names_probabilities_map_and_embedding(bundle: Bundle) -> 
         _, model = bundle.model(variant)
         interpreter = importlib.import_module("ai_edge_litert.interpreter").Interpreter(model_content=model)
         (signature,) = interpreter.get_signature_list().values()
-        assert sorted(signature["outputs"]) == ["class_activation", "embedding", "fine_activation", "probabilities"]
+        assert sorted(signature["outputs"]) == [
+            "class_activation",
+            "earlier_embedding",
+            "embedding",
+            "fine_activation",
+            "probabilities",
+        ]
 
 
 def test_the_mean_of_a_class_map_is_its_logit(bundle: Bundle, pictures: list[Path]) -> None:
@@ -441,7 +447,7 @@ def test_show_says_what_the_bundle_is(tiny_build: TinyBuild) -> None:
         assert words in done.stdout
     assert "must not be used on patients" in edge("show", tiny_build.bundle, "--card").stdout
     assert edge("show", tiny_build.bundle, "--self-test").stdout.count("ok  ") == 12
-    assert json.loads(edge("show", tiny_build.bundle, "--json").stdout)["schema"] == 3
+    assert json.loads(edge("show", tiny_build.bundle, "--json").stdout)["schema"] == 4
 
 
 @pytest.fixture(scope="module")

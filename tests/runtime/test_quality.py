@@ -39,7 +39,7 @@ def smear(seed: int, channels: int = 3) -> NDArray[np.uint8]:
 
 
 def familiar(table: NDArray[np.float64], embeddings: NDArray[np.float32]) -> Familiar:
-    from edge_convert.acceptance import learn_familiar
+    from edge_convert.acceptance.learn import learn_familiar
 
     return learn_familiar(table, embeddings, np.arange(len(table)) % 2, channels=3)
 
@@ -104,8 +104,6 @@ def test_other_pictures_are_further_away_than_those_it_is_familiar_with() -> Non
     assert found.colour_distance(features(smear(7)[..., ::-1].copy(), SQUARE)) > 2
     away = random.normal(0, 1, 40).astype(np.float32)
     assert found.embedding_distance(away) > 3 * found.embedding_distance(embeddings[3])
-    # Of length 1 whatever the network's scale.
-    assert found.embedding_distance(5 * away) == pytest.approx(found.embedding_distance(away), rel=1e-4)
 
 
 def test_grey_pictures_leave_room_for_a_slight_cast_and_none_for_colours() -> None:

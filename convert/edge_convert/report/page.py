@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 
 from edge.files import write_atomically
-from edge_convert.acceptance import describe_refusals
+from edge_convert.acceptance.refusals import describe_refusals
 from edge_convert.card import LIMITS
 from edge_convert.data.certificate import describe_certificate
 from edge_convert.operating_point import describe
