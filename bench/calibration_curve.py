@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 import numpy as np
 
+from edge.cli import FILE
 from edge_convert.backbones import find_backbone
 from edge_convert.export import choose_calibration
 from edge_convert.prepare import load_prepared
@@ -27,7 +28,6 @@ from edge_convert.recipe import read_recipe
 
 COUNTS = (8, 16, 32, 64, 128, 256, 512)
 SEEDS = (1, 2, 3)
-FILE = click.Path(path_type=Path)
 
 
 @click.command()

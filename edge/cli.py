@@ -8,12 +8,17 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
 
 from edge import __version__
 from edge.errors import EdgeError
+
+# A path on the command line. Whether it can be read shows where it is read: click would end the whole run for one
+# unreadable picture among many, before a single one was screened.
+FILE = click.Path(path_type=Path, readable=False)
 
 # verb: (module:attribute, the line `edge --help` shows)
 VERBS = {

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edge.cli import FILE
 from edge.progress_bar import progress_bar
 
 if TYPE_CHECKING:
     from edge_convert.builder import StageEvent
     from edge_convert.pipeline import Build
-
-FILE = click.Path(path_type=Path)
 
 
 @click.command()

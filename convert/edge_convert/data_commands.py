@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from edge.cli import FILE
 from edge.errors import DataError
 from edge.progress_bar import progress_bar
 
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
     from edge_convert.progress import Progress, Steps
 
 T = TypeVar("T")
-
-
-FILE = click.Path(path_type=Path)
 FOLDER = click.argument("folder", metavar="DIR", type=FILE)
 GROUP_PATTERN = click.option(
     "--group-pattern", metavar="RE", help="Finds the patient or slide in each name, by one capture group."

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from edge.cli import FILE
+
 if TYPE_CHECKING:
     from edge_convert.sweep.compare import Comparison
     from edge_convert.sweep.run import Events, Plan, Sweep, SweepEvent
-
-FILE = click.Path(path_type=Path)
 
 
 def _jobs(ctx: click.Context, param: click.Parameter, value: str) -> int | None:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import click
 
+from edge.cli import FILE
+
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path), required=False)
+@click.argument("bundle", type=FILE, required=False)
 @click.option("--delegate", "delegates", multiple=True, metavar="gpu|PATH[,KEY=VALUE...]", help="Try this one, too.")
 @click.option("--again", is_flag=True, help="Try again what was tried before.")
 @click.option(

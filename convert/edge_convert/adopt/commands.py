@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge.cli import FILE
 from edge.errors import DataError, EdgeError, PictureError
 from edge.progress_bar import progress_bar
 
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from edge.bundle import Bundle
     from edge_convert.adopt.model import Options
     from edge_convert.adopt.scaling import Scaling
-
-FILE = click.Path(path_type=Path)
 
 
 @click.command()

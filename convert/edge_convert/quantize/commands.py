@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edge.cli import FILE
 from edge.errors import EdgeError
 from edge.progress_bar import progress_bar
 
 if TYPE_CHECKING:
     from edge_convert.progress import Progress
     from edge_convert.recipe import Recipe
-
-FILE = click.Path(path_type=Path)
 
 
 @click.command()
