@@ -209,7 +209,7 @@ def _read_class_folders(folder: Path, found: Sequence[str]) -> list[Sample]:
     labels = {n.split("/", 1)[0] for n in names}
     if not names:
         raise DataError(
-            f"{folder} holds neither {MANIFEST} nor class folders with pictures",
+            f"{folder} holds neither {MANIFEST} nor class folders with JPEG, PNG, BMP or TIFF pictures",
             remedy=f"write {MANIFEST} with columns path,label, or make one folder per class",
         )
     if all(label.lower() in SPLIT_NAMES for label in labels):

@@ -47,5 +47,9 @@ class StoreError(EdgeError):
     """A site's file of known cases that cannot be used: damaged, another network's, not writable, in use."""
 
 
+class StreamError(EdgeError):
+    """Nobody reads standard output any more."""
+
+
 class GateError(EdgeError):
     """A network that missed a gate of its recipe; the bundle is not made."""

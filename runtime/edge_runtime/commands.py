@@ -6,21 +6,20 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge.cli import FILE
 from edge.errors import DataError, EdgeError, PictureError
 from edge.progress_bar import progress_bar
-from edge_runtime.talk import print_failure, tell, tell_delegate, warn
+from edge_runtime.talk import print_failure, print_line, tell, tell_delegate, warn
 
 if TYPE_CHECKING:
     from edge.bundle import Bundle, Manifest
     from edge_runtime.pipeline import Screener, Screening
 
-FILE = click.Path(path_type=Path)
 threads_option = click.option(
     "--threads", type=click.IntRange(1, 64), help="Threads. Default: the physical cores, at most 4."
 )
@@ -89,11 +88,11 @@ def screen(
         _make_overlay_folder(overlay_folder, pictures)
     warn(screener)
     before = screener.delegate
-    done = failed = 0
+    failed = 0
     found = expand(pictures)
     tell(found.passed_over())
+    found.require_some()
     for path, screening in screener.screen_files(found, explain=overlay_folder is not None):
-        done += 1
         if isinstance(screening, PictureError):
             failed += 1
             failure = Failure(picture=str(path), error=screening.message, remedy=screening.remedy)
@@ -102,11 +101,9 @@ def screen(
         _print_verdict(screening, as_json)
         if overlay_folder is not None:
             failed += not _write_overlay(screener, screening, overlay_folder)
-    if not done:
-        raise PictureError("there is no picture in what was named", remedy="name JPEG, PNG, BMP or TIFF files")
     tell_delegate(screener, before)
     if failed:
-        tell(f"{failed} of {done} pictures could not be screened or shown")
+        tell(f"{failed} of {len(found)} pictures could not be screened or shown")
     return 1 if failed or not found.complete else 0
 
 
@@ -154,6 +151,8 @@ def evaluate(
     from edge_runtime.pipeline import Screener
     from edge_runtime.provenance import flattery, in_the_builds_splits
 
+    if method and not judge_maps:
+        raise click.UsageError("--map says which maps --saliency judges; add --saliency")
     profile = None if profile_text is None else parse_profile(profile_text)
     dataset = read_dataset(folder, group_pattern=group_pattern)
     screener = Screener.open(
@@ -179,7 +178,7 @@ def evaluate(
         for result in predict(screener, samples):
             results.append(result)
             bar.show("screening", len(results), len(samples))
-    maps = _judged_maps(screener, samples) if judge_maps else None
+    lines, judged = _judged_maps(screener, samples) if judge_maps else ([], {})
     tell_delegate(screener, before)
     evaluation = measure(
         results,
@@ -193,12 +192,10 @@ def evaluate(
     if as_json:
         data = {"name": dataset.name, "split": split, "synthetic": synthetic}
         ran = {"model": screener.variant, "delegate": plain(screener.delegate)}
-        judged = {"saliency": {"method": screener.method, **maps.fields}} if maps else {}
         click.echo(json.dumps({"data": data, **ran, **plain(evaluation), **judged}))
     else:
-        click.echo(render_text(evaluation, title=_evaluation_title(screener, dataset.name, split, synthetic)))
-        if maps:
-            click.echo(maps.text)
+        text = render_text(evaluation, title=_evaluation_title(screener, dataset.name, split, synthetic))
+        click.echo("\n".join([text, *lines]))
     return 1 if evaluation.unreadable else 0
 
 
@@ -227,16 +224,10 @@ def show(bundle: Path, as_json: bool, card: bool, test: bool, interpreter: str |
     return _self_test(opened, interpreter) if test else 0
 
 
-@dataclass(frozen=True)
-class _Maps:
-    """What the maps are worth, for people and for machines."""
-
-    text: str
-    fields: dict[str, Any]
-
-
-def _judged_maps(screener: Screener, samples: Any) -> _Maps:
-    """Measured here on referred findings, and what the build measured, where it did."""
+def _judged_maps(screener: Screener, samples: Any) -> tuple[list[str], dict[str, Any]]:
+    """What the maps are worth, as lines and as the record's fields: measured here on referred findings, and by the
+    build, where it did.
+    """
     from edge.fields import plain
     from edge_runtime.faithfulness import describe, describe_built, measure_faithfulness, summarise
 
@@ -252,7 +243,7 @@ def _judged_maps(screener: Screener, samples: Any) -> _Maps:
     lines = ["", f"  heat maps ({screener.method}), {here.n if here else 0} referred findings", *describe(here)]
     if from_build := describe_built(built):
         lines += ["  from the build, on its validation pictures", *from_build]
-    return _Maps(text="\n".join(lines), fields={"here": plain(here), "build": built})
+    return lines, {"saliency": {"method": screener.method, "here": plain(here), "build": built}}
 
 
 def _self_test(bundle: Bundle, interpreter: str | None) -> int:
@@ -278,22 +269,19 @@ def _print_verdict(screening: Screening, as_json: bool) -> None:
 
     verdict = screening.verdict
     if as_json:
-        click.echo(json.dumps(verdict.to_json()))
+        print_line(json.dumps(verdict.to_json()))
     else:
         mark = "  SYNTHETIC" if verdict.synthetic else ""
         name = printable(verdict.picture)
         advice = f"  {verdict.advice}" if verdict.advice else ""
-        click.echo(f"{verdict.decision:<9} {verdict.stated}  {verdict.latency_ms.total:7.1f} ms  {name}{mark}{advice}")
+        print_line(f"{verdict.decision:<9} {verdict.stated}  {verdict.latency_ms.total:7.1f} ms  {name}{mark}{advice}")
 
 
 def _make_overlay_folder(folder: Path, pictures: tuple[Path, ...]) -> None:
     """Make the folder for heat maps. Raises EdgeError inside a folder of pictures: they would be screened next time."""
-    for named in pictures:
-        if named.is_dir() and folder.resolve().is_relative_to(named.resolve()):
-            raise EdgeError(
-                f"the heat maps would lie among the pictures of {named}",
-                remedy="name a folder elsewhere with --overlay",
-            )
+    from edge_runtime.pictures import require_elsewhere
+
+    require_elsewhere(folder, pictures, "the heat maps", remedy="name a folder elsewhere with --overlay")
     if folder.exists() and not folder.is_dir():
         raise EdgeError(f"{folder} is a file", remedy="name a folder with --overlay")
     folder.mkdir(parents=True, exist_ok=True)
@@ -358,13 +346,26 @@ def _rename(samples: Any, pairs: tuple[str, ...], labels: tuple[str, ...]) -> An
                 remedy="write a label of the data set, then one of the bundle",
             )
     renamed = tuple(replace(sample, label=names.get(sample.label, sample.label)) for sample in samples)
-    unknown = sorted({sample.label for sample in renamed} - set(labels))
-    if unknown:
+    for unknown in sorted({sample.label for sample in renamed} - set(labels)):
         raise DataError(
-            f"the data set has the label {unknown[0]!r}; the bundle has {', '.join(labels)}",
-            remedy=f"say which one it is: --rename {unknown[0]}={labels[0]}",
+            f"the data set has the label {unknown!r}; the bundle has {', '.join(labels)}",
+            remedy=_remedy_for(unknown, labels),
         )
     return renamed
+
+
+def _remedy_for(unknown: str, labels: tuple[str, ...]) -> str:
+    """What to do about a label that the bundle does not have. Whoever copied a guess would call another disease by one
+    of the bundle's classes, so there is a ready one only for another spelling.
+    """
+    import shlex
+
+    from edge_runtime.labels import spelled_otherwise
+
+    ours = spelled_otherwise(unknown, labels)
+    if ours is not None:
+        return f"if it is the same: --rename {shlex.quote(f'{unknown}={ours}')}"
+    return f"take its pictures out; or, if it means one of those, say which: --rename {shlex.quote(unknown)}=LABEL"
 
 
 def _evaluation_title(screener: Screener, data: str, split: str | None, synthetic: bool) -> str:

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge.dataset import first_few, printable
+from edge.errors import EdgeError, PictureError
 from edge.preprocess import PICTURE_SUFFIXES
 from edge.walk import Entry, walk
+
+READ = "JPEG, PNG, BMP or TIFF"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +21,7 @@ class Pictures:
     """The pictures that a command line means, and what was passed over on the way to them.
 
     files: in the order of the command line, a folder's sorted. The rest lay in the named folders: others (files that
-    by their names are no pictures), hidden (files and folders), linked (folders), unreadable (folders).
+    by their names are of no kind that is read), hidden (files and folders), linked (folders), unreadable (folders).
     """
 
     files: tuple[Path, ...]
@@ -41,7 +44,7 @@ class Pictures:
     def passed_over(self) -> str:
         """What was passed over, in one sentence with the first names; "" where that was nothing."""
         counts = [
-            _count(len(self.others), "file that is no picture", "files that are no pictures"),
+            _count(len(self.others), f"file that is no {READ}", f"files that are no {READ}"),
             _count(len(self.hidden), "hidden file or folder", "hidden files or folders"),
             _count(len(self.linked), "linked folder", "linked folders"),
             _count(len(self.unreadable), "folder that cannot be read", "folders that cannot be read"),
@@ -49,6 +52,16 @@ class Pictures:
         # The worst first: of many names only the first few are shown.
         names = [printable(str(path)) for path in (*self.unreadable, *self.linked, *self.hidden, *self.others)]
         return f"passed over {', '.join(filter(None, counts))}: {first_few(names)}" if names else ""
+
+    def require_some(self) -> None:
+        """Raise PictureError where there is no picture: with the kinds of file that were found instead, if any."""
+        if self.files:
+            return
+        kinds = sorted({printable(path.suffix.lower()) or "without an ending" for path in self.others})
+        found = f": the files there are {first_few(kinds)}" if kinds else ""
+        raise PictureError(
+            f"there is no picture in what was named{found}", remedy=f"name {READ} files, or save them so"
+        )
 
 
 def expand(paths: Iterable[Path]) -> Pictures:
@@ -72,6 +85,15 @@ def expand(paths: Iterable[Path]) -> Pictures:
         linked=tuple(found["linked folder"]),
         unreadable=tuple(found["unreadable folder"]),
     )
+
+
+def require_elsewhere(target: Path, pictures: Iterable[Path], what: str, *, remedy: str) -> None:
+    """Raise EdgeError where what is to be written at `target` would lie in a named folder: it would be screened next
+    time. what: it, in the plural or singular, as the sentence begins.
+    """
+    for named in pictures:
+        if os.path.isdir(named) and target.resolve().is_relative_to(named.resolve()):  # noqa: PTH112, as in `expand`
+            raise EdgeError(f"{what} would lie among the pictures of {named}", remedy=remedy)
 
 
 def _kind(entry: Entry) -> str:

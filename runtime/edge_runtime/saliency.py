@@ -15,6 +15,7 @@ from edge.bundle import ModelFile, Role
 from edge.errors import EdgeError
 from edge.preprocess import Placement
 from edge.saliency import MapScale, Method
+from edge_runtime.lettering import write_line
 
 COLOURS = cv2.COLORMAP_TURBO
 BAR_SHARE = 0.06
@@ -156,7 +157,7 @@ def _with_bar(picture: NDArray[np.uint8], scale: MapScale) -> NDArray[np.uint8]:
     middle = (scale.background + scale.full_scale) / 2
     for share, value in ((1.0, scale.full_scale), (0.5, middle), (0.0, scale.background)):
         row = int((1 - share) * (height - 1) * 0.96 + height * 0.03)
-        _write(margin, f"{value:.1f}", (4, row), size)
+        write_line(margin, f"{value:.1f}", (4, row), size)
     return np.concatenate([picture, bar, margin], axis=1)
 
 
@@ -164,13 +165,5 @@ def with_caption(picture: NDArray[np.uint8], caption: str) -> NDArray[np.uint8]:
     """The picture, (rows, columns, 3) uint8 RGB, with a line of text on a white strip below it."""
     size = picture.shape[1] / 1100
     strip = np.full((int(60 * size) + 8, picture.shape[1], 3), 255, np.uint8)
-    _write(strip, caption, (6, int(strip.shape[0] * 0.7)), size)
+    write_line(strip, caption, (6, int(strip.shape[0] * 0.7)), size)
     return np.concatenate([picture, strip], axis=0)
-
-
-def _write(canvas: NDArray[np.uint8], text: str, origin: tuple[int, int], size: float) -> None:
-    # OpenCV's built-in strokes know ASCII only.
-    plain = text.encode("ascii", "replace").decode()
-    cv2.putText(
-        canvas, plain, origin, cv2.FONT_HERSHEY_SIMPLEX, size, (20, 20, 20), max(1, round(size * 2)), cv2.LINE_AA
-    )

@@ -9,14 +9,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.lettering import INK, write_line
 from edge_runtime.similar import KnownCases, Neighbours
 
 TILE_PX = 168
 FRAME_PX = 6
 LINE_PX = 17
+TEXT_SIZE = 0.42
 TEXT_PX = 3 * LINE_PX + 10
 GAP_PX = 10
-FINDING, OTHER, INK, PAPER = (196, 60, 40), (150, 150, 150), (20, 20, 20), (255, 255, 255)
+FINDING, OTHER, PAPER = (196, 60, 40), (150, 150, 150), (255, 255, 255)
 MOST_ROWS = 100
 
 
@@ -39,7 +41,7 @@ def draw_sheet(
     width = GAP_PX + (k + 1) * (TILE_PX + GAP_PX) + GAP_PX
     strips = [_strip(row, known, positive, width) for row in rows]
     foot = np.full((LINE_PX + 8, width, 3), PAPER, np.uint8)
-    _write(foot, caption, GAP_PX, LINE_PX, width - 2 * GAP_PX)
+    write_line(foot, caption, (GAP_PX, LINE_PX), TEXT_SIZE, width_px=width - 2 * GAP_PX)
     return np.concatenate([*strips, foot])
 
 
@@ -68,11 +70,11 @@ def _place(
     inner = cell[FRAME_PX:-FRAME_PX, FRAME_PX:-FRAME_PX]
     if tile is None:
         inner[:] = PAPER
-        _write(strip, "no picture kept", left + 20, GAP_PX + TILE_PX // 2, TILE_PX - 40)
+        write_line(strip, "no picture kept", (left + 20, GAP_PX + TILE_PX // 2), TEXT_SIZE, width_px=TILE_PX - 40)
     else:
         inner[:] = tile
     for line, text in enumerate(words[:3], start=1):
-        _write(strip, text, left, GAP_PX + TILE_PX + line * LINE_PX, TILE_PX)
+        write_line(strip, text, (left, GAP_PX + TILE_PX + line * LINE_PX), TEXT_SIZE, width_px=TILE_PX)
 
 
 def _tile(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -87,12 +89,3 @@ def _decoded(data: bytes | None) -> NDArray[np.uint8] | None:
     """A thumbnail as a tile; None where there is none, or where it cannot be read."""
     pixels = None if data is None else cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     return None if pixels is None else _tile(np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8))
-
-
-def _write(canvas: NDArray[np.uint8], text: str, left: int, base: int, width: int) -> None:
-    """A line of text, cut to `width` pixels at its beginning: a path's end tells more."""
-    # OpenCV's built-in strokes know ASCII only.
-    plain = text.encode("ascii", "replace").decode()
-    while len(plain) > 3 and cv2.getTextSize(plain, cv2.FONT_HERSHEY_SIMPLEX, 0.42, 1)[0][0] > width:
-        plain = ".." + plain[3:]
-    cv2.putText(canvas, plain, (left, base), cv2.FONT_HERSHEY_SIMPLEX, 0.42, INK, 1, cv2.LINE_AA)

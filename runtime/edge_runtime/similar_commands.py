@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge.errors import EdgeError, PictureError
-from edge_runtime.commands import FILE, interpreter_option, threads_option
-from edge_runtime.talk import print_failure, tell, warn
+from edge.cli import FILE
+from edge.errors import EdgeError, PictureError, StreamError
+from edge_runtime.commands import interpreter_option, threads_option
+from edge_runtime.talk import print_failure, print_line, tell, warn
 
 if TYPE_CHECKING:
     from edge_runtime.pipeline import Screener, Screening
@@ -63,24 +64,31 @@ def similar(
     tell(found.passed_over())
     warn(screener)
     drawn = _Sheet(sheet, screener, known, k) if sheet is not None else None
-    done = failed = 0
+    found.require_some()
+    failed = 0
+    unread: StreamError | None = None
     for path, screening in screener.screen_files(found):
-        done += 1
-        if isinstance(screening, PictureError):
-            failed += 1
-            print_failure(Failure(picture=str(path), error=screening.message, remedy=screening.remedy), as_json)
-            continue
-        assert screening.embedding is not None
-        neighbours = known.nearest(screening.embedding, k)
-        _print_neighbours(screening, neighbours, as_json)
-        if drawn is not None:
-            drawn.add(screening, neighbours)
-    if not done:
-        raise PictureError("there is no picture in what was named", remedy="name JPEG, PNG, BMP or TIFF files")
+        try:
+            if isinstance(screening, PictureError):
+                failed += 1
+                print_failure(Failure(picture=str(path), error=screening.message, remedy=screening.remedy), as_json)
+                continue
+            assert screening.embedding is not None
+            neighbours = known.nearest(screening.embedding, k)
+            if drawn is not None:
+                drawn.add(screening, neighbours)
+            _print_neighbours(screening, neighbours, as_json)
+        except StreamError as closed:
+            # The sheet is a thing of its own: who reads the first line alone still asked for all of it.
+            if drawn is None:
+                raise
+            unread = closed
     if drawn is not None:
         drawn.write()
+    if unread is not None:
+        raise unread
     if failed:
-        tell(f"{failed} of {done} pictures could not be screened")
+        tell(f"{failed} of {len(found)} pictures could not be screened")
     return 1 if failed or not found.complete else 0
 
 
@@ -131,6 +139,8 @@ class _Sheet:
 
 def _check_sheet(sheet: Path, pictures: tuple[Path, ...]) -> None:
     """Raise EdgeError for a sheet that would overwrite a picture, or be screened next time."""
+    from edge_runtime.pictures import require_elsewhere
+
     if sheet.suffix.lower() not in SHEETS:
         raise EdgeError(f"{sheet} does not end in .jpg or .png", remedy="name a picture file with --sheet")
     if sheet.is_dir():
@@ -138,10 +148,7 @@ def _check_sheet(sheet: Path, pictures: tuple[Path, ...]) -> None:
     for named in pictures:
         if named.resolve() == sheet.resolve():
             raise EdgeError(f"the sheet would overwrite the picture {named}", remedy="name another file with --sheet")
-        if named.is_dir() and sheet.resolve().is_relative_to(named.resolve()):
-            raise EdgeError(
-                f"the sheet would lie among the pictures of {named}", remedy="name a file elsewhere with --sheet"
-            )
+    require_elsewhere(sheet, pictures, "the sheet", remedy="name a file elsewhere with --sheet")
 
 
 def _print_neighbours(screening: Screening, neighbours: Neighbours, as_json: bool) -> None:
@@ -162,15 +169,15 @@ def _print_neighbours(screening: Screening, neighbours: Neighbours, as_json: boo
             "synthetic": verdict.synthetic,
             "bundle": plain(verdict.bundle),
         }
-        click.echo(json.dumps(record))
+        print_line(json.dumps(record))
         return
     mark = "  SYNTHETIC" if verdict.synthetic else ""
     advice = f"  {verdict.advice}" if verdict.advice else ""
-    click.echo(f"{verdict.decision:<9} {verdict.stated}  {printable(verdict.picture)}{mark}{advice}")
+    print_line(f"{verdict.decision:<9} {verdict.stated}  {printable(verdict.picture)}{mark}{advice}")
     for one in neighbours.found:
         whose = "  this site's" if one.source == "site" else ""
         group = f"  group {one.group}" if one.group else ""
-        click.echo(f"  {one.rank:>3}  {one.distance:8.3f}  {one.label:<16} {one.id}{group}{whose}")
+        print_line(f"  {one.rank:>3}  {one.distance:8.3f}  {one.label:<16} {one.id}{group}{whose}")
     n = len(neighbours.found)
     shares = ", ".join(f"{round(share * n)} {label}" for label, share in neighbours.shares.items())
-    click.echo(f"       of {n}: {shares}")
+    print_line(f"       of {n}: {shares}")

@@ -1,12 +1,16 @@
-"""What the device's commands say alike: talk on stderr, and a picture that has no verdict."""
+"""What the device's commands say alike: lines on stdout, talk on stderr, and a picture that has no verdict."""
 
 from __future__ import annotations
 
 import json
+import os
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from edge.errors import StreamError
 
 if TYPE_CHECKING:
     from edge.record import Failure
@@ -18,6 +22,19 @@ def tell(text: str) -> None:
     with suppress(OSError):
         if text:
             click.echo(text, err=True)
+
+
+def print_line(line: str) -> None:
+    """A line on standard output. Raises StreamError where nobody reads it any more; later lines then go nowhere."""
+    try:
+        click.echo(line)
+    except BrokenPipeError:
+        # Python writes once more when it ends, and would fail once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise StreamError(
+            "nobody reads the lines any more: standard output was closed",
+            remedy="keep its reader running, or send it to a file",
+        ) from None
 
 
 def warn(screener: Screener) -> None:
@@ -42,7 +59,7 @@ def print_failure(failure: Failure, as_json: bool) -> None:
     from edge.dataset import printable
 
     if as_json:
-        click.echo(json.dumps(failure.to_json()))
+        print_line(json.dumps(failure.to_json()))
     else:
         name = printable(failure.picture)
-        click.echo(f"error     -----  {'':>10}  {name}: {failure.error}; {failure.remedy}")
+        print_line(f"error     -----  {'':>10}  {name}: {failure.error}; {failure.remedy}")

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edge.cli import FILE
 from edge.errors import CameraError, EdgeError
 from edge_runtime.commands import (
-    FILE,
     delegate_option,
     interpreter_option,
     threads_option,
@@ -46,7 +46,12 @@ if TYPE_CHECKING:
     help="A line when the decision changes and every 10 s, or for each verdict.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON record a line.")
-@click.option("--keep", "keep_folder", type=FILE, help="Write the frame of each line that refers into this folder.")
+@click.option(
+    "--keep",
+    "keep_folder",
+    type=FILE,
+    help="Write the frame of each line that is not clear, retake or error into this folder.",
+)
 @click.option("--overlay", "overlay_folder", type=FILE, help="Likewise, with its heat map.")
 @click.option("--keep-last", type=click.IntRange(1), default=200, show_default=True, help="Pictures in each folder.")
 @click.option("--window", "in_window", is_flag=True, help="Show the last verdict with its picture.")

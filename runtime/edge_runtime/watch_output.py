@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 import time
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
-import click
+import cv2
+import numpy as np
 
 from edge.dataset import printable
 from edge.errors import EdgeError
@@ -17,11 +16,10 @@ from edge.record import Failure
 from edge_runtime.camera.grabber import Back, Lost
 from edge_runtime.camera.keep import NOT_KEPT, Keeper
 from edge_runtime.camera.watch import Changes, Seen
-from edge_runtime.saliency import with_caption
-from edge_runtime.talk import tell, tell_delegate
+from edge_runtime.saliency import shown_zoom, with_caption
+from edge_runtime.talk import print_line, tell, tell_delegate
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from edge_runtime.camera.window import Window
@@ -82,6 +80,8 @@ class Output:
         if isinstance(result, EdgeError):
             if due:
                 self._print_error(f"{self._name}#{seen.frame.number}", result)
+            if self._window is not None:
+                self._window.show(_not_screened(seen.frame.pixels))
             return
         keeps_maps = due and self._keeper is not None and self._keeper.has("overlay")
         overlay = self._screener.overlay(result) if keeps_maps or self._window is not None else None
@@ -120,33 +120,27 @@ class Output:
                 "age_ms": seen.age_ms,
                 "dropped": seen.dropped,
             }
-            _print(json.dumps({**verdict.to_json(), "camera": camera, **kept}))
+            print_line(json.dumps({**verdict.to_json(), "camera": camera, **kept}))
             return
         notes = (printable(verdict.picture), "SYNTHETIC" if verdict.synthetic else "", verdict.advice, *kept.values())
         words = "  ".join(filter(None, notes))
-        _print(f"{seen.decision:<9} {verdict.stated}  {seen.age_ms:7.1f} ms  {_clock()}  {words}")
+        print_line(f"{seen.decision:<9} {verdict.stated}  {seen.age_ms:7.1f} ms  {_clock()}  {words}")
 
     def _print_error(self, name: str, error: EdgeError) -> None:
         if self._as_json:
-            _print(json.dumps(Failure(picture=name, error=error.message, remedy=error.remedy).to_json()))
+            print_line(json.dumps(Failure(picture=name, error=error.message, remedy=error.remedy).to_json()))
         else:
             # What is said of the camera itself names it already.
             prefix = "" if name == self._name else f"{printable(name)}: "
-            _print(f"{'error':<9} -----  {'':>10}  {_clock()}  {prefix}{printable(error.message)}; {error.remedy}")
+            print_line(f"{'error':<9} -----  {'':>10}  {_clock()}  {prefix}{printable(error.message)}; {error.remedy}")
+
+
+def _not_screened(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A frame that has no verdict, for the window: dark, as where there is no camera. frame: (rows, columns, 3) RGB."""
+    zoom = shown_zoom(*frame.shape[:2])
+    dark = cv2.resize(frame // 6, (frame.shape[1] * zoom, frame.shape[0] * zoom))
+    return with_caption(np.asarray(dark, np.uint8), "error  this frame could not be screened")
 
 
 def _clock() -> str:
     return time.strftime("%H:%M:%S")
-
-
-def _print(line: str) -> None:
-    """A line on standard output. Raises EdgeError where nobody reads it any more."""
-    try:
-        click.echo(line)
-    except BrokenPipeError:
-        # Python writes once more when it ends, and would fail once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise EdgeError(
-            "nobody reads the verdicts any more: standard output was closed",
-            remedy="keep its reader running, or send it to a file",
-        ) from None

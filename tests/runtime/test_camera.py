@@ -23,15 +23,17 @@ from conftest import EDGE, TinyBuild, edge
 from numpy.typing import NDArray
 
 from edge.bundle import read_bundle
-from edge.errors import CameraError
+from edge.errors import CameraError, PictureError
 from edge_runtime.camera import Frame, Wanted, open_source, parse_camera
 from edge_runtime.camera.grabber import Back, Grabber, Limits, Lost
-from edge_runtime.camera.keep import Keeper
+from edge_runtime.camera.keep import NOT_KEPT, Keeper
 from edge_runtime.camera.newest import Newest
 from edge_runtime.camera.opencv import to_rgb
 from edge_runtime.camera.watch import Changes, Seen, Tally, watch
+from edge_runtime.camera.window import Window
 from edge_runtime.delegates.choose import TrialRules
 from edge_runtime.pipeline import Screener, Screening
+from edge_runtime.watch_output import Output
 
 LOSSLESS = "FFV1"
 LOSSY = "MJPG"
@@ -257,6 +259,54 @@ def test_a_camera_that_is_not_there_ends_the_command_in_two_lines_or_is_waited_f
     assert waited.returncode == 1
     assert waited.stdout.count("error") == 1
     assert "error: no frame of camera 99 was screened\n" in waited.stderr
+
+
+def test_no_camera_at_all_is_one_sentence(tiny_build: TinyBuild) -> None:
+    done = edge("watch", tiny_build.bundle, "--camera", "")
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "error: no camera is named",
+        "remedy: give --camera a number, /dev/videoN, an address, picamera2 or a video file",
+    ]
+
+
+def test_the_help_says_what_is_kept() -> None:
+    told = " ".join(edge("watch", "--help").stdout.split())
+    assert f"the frame of each line that is not {', '.join(sorted(NOT_KEPT))} or error into" in told
+
+
+class Recorded(Window):
+    """A window without a screen: what it would show, in order."""
+
+    def __init__(self) -> None:
+        self.pictures: list[NDArray[np.uint8]] = []
+
+    def show(self, picture: NDArray[np.uint8]) -> None:
+        self.pictures.append(picture)
+
+
+def test_the_window_never_keeps_a_verdict_above_a_frame_that_has_none(
+    screener: Screener, referred: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    window = Recorded()
+    output = Output(screener, "x", each=False, as_json=False, keeper=None, window=window)
+    good, small = rgb(referred), np.full((20, 30, 3), 200, np.uint8)
+    for number, pixels in enumerate((good, small, small), start=1):
+        frame = Frame(pixels=pixels, number=number, grabbed_s=0)
+        result: Screening | PictureError
+        try:
+            result = screener.screen_frame(pixels, name="x", explain=True)
+        except PictureError as error:
+            result = error
+        output.show(Seen(frame=frame, result=result, age_ms=1, dropped=0, at_s=number))
+    verdict, first, second = window.pictures
+    assert verdict.mean() > 60
+    # Twenty rows, enlarged, and a caption below them.
+    assert first.shape[0] > 20 * 16
+    assert first[: 20 * 16].max() == 200 // 6
+    assert first.min() < 30 < 200 < first[20 * 16 :].max()
+    assert np.array_equal(first, second)
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["refer", "error"]
 
 
 def test_a_window_is_refused_where_opencv_has_none(tiny_build: TinyBuild) -> None:
@@ -519,7 +569,7 @@ def test_nobody_reading_the_verdicts_ends_the_loop(tiny_build: TinyBuild, referr
     assert loop.stderr is not None
     talk = loop.stderr.read()
     assert loop.wait(10) == 1
-    assert "error: nobody reads the verdicts any more: standard output was closed\n" in talk
+    assert "error: nobody reads the lines any more: standard output was closed\n" in talk
     assert "Exception" not in talk
 
 

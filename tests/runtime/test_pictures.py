@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge.dataset import read_dataset
-from edge.errors import DataError
+from edge.errors import DataError, PictureError
 from edge_runtime.pictures import expand
 
 
@@ -56,7 +56,7 @@ def test_what_is_passed_over_is_counted_and_named_the_worst_first(
     found = expand([tmp_path])
     assert list(found) == [tmp_path / "a.png", tmp_path / "other/d.png"]
     assert found.passed_over() == (
-        "passed over 2 files that are no pictures, 2 hidden files or folders, 2 linked folders, "
+        "passed over 2 files that are no JPEG, PNG, BMP or TIFF, 2 hidden files or folders, 2 linked folders, "
         f"1 folder that cannot be read: {tmp_path}/shut, {tmp_path}/link, {tmp_path}/round and 4 more"
     )
     assert not found.complete
@@ -75,7 +75,7 @@ def test_a_named_folder_that_cannot_be_read_does_not_stop_the_others(
 def test_an_odd_name_does_not_break_the_sentence(tmp_path: Path) -> None:
     touch(tmp_path, "a\nb.txt", os.fsdecode(b"\xff.txt"))
     assert expand([tmp_path]).passed_over() == (
-        f"passed over 2 files that are no pictures: {tmp_path}/a?b.txt, {tmp_path}/?.txt"
+        f"passed over 2 files that are no JPEG, PNG, BMP or TIFF: {tmp_path}/a?b.txt, {tmp_path}/?.txt"
     )
 
 
@@ -106,3 +106,14 @@ def test_a_data_set_with_a_folder_that_cannot_be_read_is_refused(
     close(monkeypatch, tmp_path / "well/shut")
     with pytest.raises(DataError, match=r"well/shut cannot be read: Permission denied"):
         read_dataset(tmp_path)
+
+
+def test_a_folder_of_pictures_of_other_kinds_is_told_which_kinds_are_read(tmp_path: Path) -> None:
+    touch(tmp_path, "a.gif", "b.WEBP", "c.webp", "README")
+    found = expand([tmp_path])
+    assert "4 files that are no JPEG, PNG, BMP or TIFF" in found.passed_over()
+    with pytest.raises(PictureError, match=r"the files there are \.gif, \.webp, without an ending") as caught:
+        found.require_some()
+    assert caught.value.remedy == "name JPEG, PNG, BMP or TIFF files, or save them so"
+    with pytest.raises(PictureError, match=r"there is no picture in what was named$"):
+        expand([]).require_some()

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -429,10 +430,55 @@ def test_evaluate_asks_which_label_is_which(tiny_build: TinyBuild, tmp_path: Pat
         (tmp_path / label / source.name).write_bytes(source.read_bytes())
     done = edge("evaluate", tiny_build.bundle, "--data", tmp_path)
     assert done.returncode == 1
-    assert "--rename sick=" in done.stderr
+    assert "--rename sick=LABEL" in done.stderr
+    assert "sick=no_parasite" not in done.stderr
+    (tmp_path / "well").rename(tmp_path / "No Parasite")
+    assert (
+        "--rename 'No Parasite=no_parasite'"
+        in edge("evaluate", tiny_build.bundle, "--data", tmp_path, "--rename", "sick=parasite").stderr
+    )
+    (tmp_path / "No Parasite").rename(tmp_path / "well")
     named = ["--rename", "sick=parasite", "--rename", "well=no_parasite"]
     assert "--rename sick=ill" in edge("evaluate", tiny_build.bundle, "--data", tmp_path, "--rename", "sick=ill").stderr
     assert edge("evaluate", tiny_build.bundle, "--data", tmp_path, *named).returncode == 0
+
+
+def test_a_kind_of_map_that_nothing_would_judge_is_misuse(tiny_build: TinyBuild) -> None:
+    done = edge("evaluate", tiny_build.bundle, "--data", tiny_build.data, "--map", "cam")
+    assert done.returncode == 2
+    assert "--map says which maps --saliency judges; add --saliency" in done.stderr
+
+
+AS_NOBODY = """
+import os, sys
+from edge.cli import edge, run
+words = sys.argv[2:]
+def screen(*words):
+    return run(lambda **k: edge.main(["screen", sys.argv[1], *words], **k))
+assert screen(words[-1]) == 0  # loads all that the superuser alone may be able to read
+if not os.getuid():
+    os.setuid(65534)
+sys.exit(screen(*words))
+"""
+
+
+def test_a_picture_that_may_not_be_read_costs_its_own_line(tiny_build: TinyBuild) -> None:
+    picture = sorted((tiny_build.data / "images").glob("*.jpg"))[0]
+    with tempfile.TemporaryDirectory() as named:
+        folder = Path(named)
+        folder.chmod(0o755)
+        for name in ("bundle.edge", "shut.jpg", "open.jpg"):
+            source = tiny_build.bundle if name == "bundle.edge" else picture
+            (folder / name).write_bytes(source.read_bytes())
+        (folder / "shut.jpg").chmod(0)
+        (folder / "closed").mkdir(mode=0)
+        words = [str(folder / name) for name in ("bundle.edge", "shut.jpg", "closed/in.jpg", "open.jpg")]
+        done = subprocess.run([sys.executable, "-c", AS_NOBODY, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    _, shut, closed, read = done.stdout.splitlines()
+    assert "shut.jpg: it cannot be read (Permission denied); check its rights" in shut
+    assert "in.jpg: it cannot be read (Permission denied); check its rights" in closed
+    assert read.startswith(("refer", "clear"))
 
 
 def test_evaluating_on_the_training_pictures_is_called_flattering(tiny_build: TinyBuild) -> None:

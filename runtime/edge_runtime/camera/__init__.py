@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.errors import CameraError
+
 SOURCES = {
     "device": "edge_runtime.camera.opencv",
     "url": "edge_runtime.camera.opencv",
@@ -83,7 +85,14 @@ class Frame:
 
 
 def parse_camera(text: str, *, repeat: bool = False) -> Wanted:
-    """A number or /dev/..., an address SCHEME://..., `picamera2` or `picamera2:N`; the rest is a video file."""
+    """A number or /dev/..., an address SCHEME://..., `picamera2` or `picamera2:N`; the rest is a video file.
+
+    Raises CameraError for no text at all.
+    """
+    if not text.strip():
+        raise CameraError(
+            "no camera is named", remedy="give --camera a number, /dev/videoN, an address, picamera2 or a video file"
+        )
     if re.fullmatch(r"[0-9]{1,3}", text) or text.startswith("/dev/"):
         return Wanted(text=text, kind="device")
     if re.match(r"[a-z][a-z0-9+.-]*://", text):
