@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edge.cli import FILE
 from edge.errors import EdgeError, PictureError
-from edge_runtime.commands import FILE, interpreter_option, threads_option
+from edge_runtime.commands import interpreter_option, threads_option
 from edge_runtime.similar_commands import store_option
-from edge_runtime.talk import print_failure, tell
+from edge_runtime.talk import print_failure, print_line, tell
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from edge.bundle import Bundle
-    from edge_runtime.pipeline import Screener
+    from edge_runtime.pipeline import Screener, Screening
     from edge_runtime.site_store import SiteStore
 
 LONGEST_NOTE = 1000
@@ -35,6 +39,7 @@ def reference() -> None:
 @click.option("--label", required=True, help="What these pictures are confirmed to be: one of the bundle's labels.")
 @click.option("--note", default="", help="A remark to keep with them, such as how they were confirmed.")
 @click.option("--new-label", is_flag=True, help="The label is meant, though the bundle does not know it.")
+@click.option("--anyway", is_flag=True, help="Add those too that this bundle would not answer (retake, unlike).")
 @click.option("--no-thumbnail", is_flag=True, help="Keep no small picture of them; a sheet then shows none.")
 @store_option
 @threads_option
@@ -46,13 +51,15 @@ def add(
     note: str,
     new_label: bool,
     no_thumbnail: bool,
+    anyway: bool,
     store: Path | None,
     threads: int | None,
     interpreter: str | None,
 ) -> int:
     """Add PICTURES (files or folders) as confirmed cases of one label.
 
-    Each is on the disk when its line is printed. A picture that was added before is said, and not added again.
+    Each is on the disk when its line is printed. A picture that was added before is said, and not added again. One that
+    the bundle would not answer, or that a known case of another label equals, costs a line `error`; the others go on.
     """
     from edge.bundle import read_bundle
     from edge.dataset import printable
@@ -65,22 +72,26 @@ def add(
         raise click.BadParameter(f"a note has at most {LONGEST_NOTE} characters", param_hint="--note")
     opened = read_bundle(bundle, whole=False)
     kept = store_of(opened, bundle, store, may_be_new=True)
-    _check_label(opened, kept, label, new_label)
+    screener = Screener(opened, threads=threads, interpreter=interpreter)
     adder = _Adder(
-        Screener(opened, threads=threads, interpreter=interpreter), opened, kept, label, printable(note), no_thumbnail
+        screener,
+        opened,
+        kept,
+        label=_checked_label(opened, kept, label, new_label),
+        note=printable(note),
+        no_thumbnail=no_thumbnail,
+        anyway=anyway,
     )
     found = expand(pictures)
     tell(found.passed_over())
-    done = failed = 0
+    found.require_some()
+    failed = 0
     for path in found:
-        done += 1
         try:
-            click.echo(adder.add(path))
+            print_line(adder.add(path))
         except PictureError as error:
             failed += 1
             print_failure(Failure(picture=str(path), error=error.message, remedy=error.remedy), False)
-    if not done:
-        raise PictureError("there is no picture in what was named", remedy="name JPEG, PNG, BMP or TIFF files")
     return 1 if failed or not found.complete else 0
 
 
@@ -124,14 +135,26 @@ def list_cases(bundle: Path, as_json: bool, store: Path | None) -> None:
     tell(f"{own}; {carried.n if carried is not None else 'none'} in the bundle")
 
 
-def _check_label(bundle: Bundle, store: SiteStore, label: str, new_label: bool) -> None:
-    """Raise EdgeError for a label that neither the bundle nor the site's cases have: it is more likely a slip."""
+def _checked_label(bundle: Bundle, store: SiteStore, label: str, new_label: bool) -> str:
+    """The label without white space around it. Raises EdgeError for one that neither the bundle nor the site's cases
+    have, unless it is meant: it is more likely a slip. Another spelling of a known one is always a slip.
+    """
+    from edge_runtime.labels import spelled_otherwise
+
+    label = label.strip()
     known = dict.fromkeys((*bundle.manifest.labels, *(case.label for case in store.cases())))
-    if label in known or (new_label and label.strip() and label.isprintable()):
-        return
+    if label in known:
+        return label
+    if not label or not label.isprintable():
+        raise EdgeError(
+            f"{label!r} is no label: it is empty, or has control characters in it", remedy=f"use {' or '.join(known)}"
+        )
+    meant = spelled_otherwise(label, known)
+    if new_label and meant is None:
+        return label
     raise EdgeError(
         f"{label!r} is not a label of this bundle or site: {', '.join(known)}",
-        remedy="use one of them, or say with --new-label that this one is meant",
+        remedy="use one of them, or say with --new-label that this one is meant" if meant is None else f"write {meant}",
     )
 
 
@@ -139,12 +162,21 @@ class _Adder:
     """Adds pictures of one label, one by one."""
 
     def __init__(
-        self, screener: Screener, bundle: Bundle, store: SiteStore, label: str, note: str, no_thumbnail: bool
+        self,
+        screener: Screener,
+        bundle: Bundle,
+        store: SiteStore,
+        *,
+        label: str,
+        note: str,
+        no_thumbnail: bool,
+        anyway: bool,
     ) -> None:
-        from edge_runtime.similar import embedding_coding
+        from edge_runtime.similar import carried_cases, embedding_coding
 
-        self._screener, self._store, self._label, self._note = screener, store, label, note
+        self._screener, self._store, self._label, self._note, self._anyway = screener, store, label, note, anyway
         self._coding = embedding_coding(bundle, screener.network)
+        self._carried = carried_cases(bundle, self._coding)
         reference = bundle.manifest.reference
         own = reference.thumbnail_px if reference is not None else 0
         self._thumbnail_px = 0 if no_thumbnail else own or THUMBNAIL_PX
@@ -160,16 +192,16 @@ class _Adder:
         there = self._store.find(sha256)
         if there is not None:
             if there.label != self._label:
-                raise PictureError(
-                    f"it is there already as {there.id}, and as {there.label}",
-                    remedy=f"if that was wrong, run `edge reference remove` for {there.id} first",
-                )
+                raise _contrary(f"it is there already as {there.id}, and as {there.label}", there.id)
             return f"there   {there.id:<9} {there.label:<16} {name}: added on {there.added[:10]}, not again"
         screening = self._screener.screen(data, name=name)
         assert screening.embedding is not None
+        codes = self._coding.codes(screening.embedding)
+        self._require_no_contrary(codes)
+        self._require_answerable(screening)
         added = self._store.add(
             sha256,
-            self._coding.codes(screening.embedding).tobytes(),
+            codes.tobytes(),
             picture=name,
             label=self._label,
             note=self._note,
@@ -178,3 +210,33 @@ class _Adder:
         # A person has confirmed the finding; what the network makes of the picture is said, and changes nothing.
         advice = f": {screening.verdict.advice}" if screening.verdict.reasons else ""
         return f"added   {added.id:<9} {added.label:<16} {name}{advice}"
+
+    def _require_no_contrary(self, codes: NDArray[np.uint8]) -> None:
+        """Raise PictureError where a case of another label has the very same embedding: one of the two is wrong, and
+        both would be shown to whoever asks for what is known of such a picture.
+        """
+        for case in self._store.alike(codes.tobytes()):
+            if case.label != self._label:
+                raise _contrary(f"the network sees no difference to {case.id}, which is {case.label}", case.id)
+        if self._carried is None:
+            return
+        for row in (self._carried.codes == codes).all(axis=1).nonzero()[0]:
+            if self._carried.labels[row] != self._label:
+                raise PictureError(
+                    f"the network sees no difference to the bundle's case {self._carried.ids[row]}, which is "
+                    f"{self._carried.labels[row]}",
+                    remedy="have a trained person read it again; if the bundle is wrong, tell who made it",
+                )
+
+    def _require_answerable(self, screening: Screening) -> None:
+        """Raise PictureError for one that the bundle's limits would not answer, unless it is meant all the same."""
+        reasons = [reason for reason in screening.verdict.reasons if reason != "close"]
+        if reasons and not self._anyway:
+            raise PictureError(
+                f"it would not be answered, so it is no case to compare with ({', '.join(reasons).replace('_', ' ')})",
+                remedy="take it again; or, if it is good and of the right kind, add it with --anyway",
+            )
+
+
+def _contrary(fact: str, id_: str) -> PictureError:
+    return PictureError(fact, remedy=f"if that was wrong, run `edge reference remove` for {id_} first")

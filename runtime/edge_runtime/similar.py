@@ -124,11 +124,8 @@ def known_cases(bundle: Bundle, network: Network, site: Cases | None = None, *, 
     """
     manifest, coding = bundle.manifest, embedding_coding(bundle, network)
     sets: dict[Source, Cases] = {}
-    reference = manifest.reference
-    if reference is not None:
-        if (reference.scale, reference.zero_point) != (coding.scale, coding.zero_point):
-            raise BundleError("its reference set is of another network than its model", remedy="make the bundle again")
-        sets["bundle"] = unpack_cases(reference, manifest.labels, bundle.parts, thumbnails=thumbnails)
+    if carried := carried_cases(bundle, coding, thumbnails=thumbnails):
+        sets["bundle"] = carried
     if site:
         sets["site"] = site
     if not sets:
@@ -137,6 +134,18 @@ def known_cases(bundle: Bundle, network: Network, site: Cases | None = None, *, 
             remedy="add confirmed ones with `edge reference add`, or build with `reference.pictures` above 0",
         )
     return KnownCases(coding, sets)
+
+
+def carried_cases(bundle: Bundle, coding: Coding, *, thumbnails: bool = False) -> Cases | None:
+    """The bundle's own reference set; None where it has none. coding: its network's. Raises BundleError where the set
+    is another network's, or damaged.
+    """
+    reference = bundle.manifest.reference
+    if reference is None:
+        return None
+    if (reference.scale, reference.zero_point) != (coding.scale, coding.zero_point):
+        raise BundleError("its reference set is of another network than its model", remedy="make the bundle again")
+    return unpack_cases(reference, bundle.manifest.labels, bundle.parts, thumbnails=thumbnails)
 
 
 def embedding_coding(bundle: Bundle, network: Network) -> Coding:

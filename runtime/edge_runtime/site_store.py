@@ -115,6 +115,10 @@ class SiteStore:
         """The case of this very picture file; None where it was not added."""
         return next(iter(self._select("WHERE picture_sha256 = ?", picture_sha256)), None)
 
+    def alike(self, codes: bytes) -> list[SiteCase]:
+        """The cases whose embedding has these very codes."""
+        return self._select("WHERE codes = ?", codes)
+
     def cases(self) -> list[SiteCase]:
         """All cases, in the order in which they were added."""
         return self._select("")
@@ -136,7 +140,7 @@ class SiteStore:
             thumbnails=[row[3] for row in rows] if thumbnails else (),
         )
 
-    def _select(self, where: str, *values: str) -> list[SiteCase]:
+    def _select(self, where: str, *values: str | bytes) -> list[SiteCase]:
         columns = "number, label, picture, picture_sha256, note, added, bundle_sha256, length(thumbnail) > 0"
         return [
             SiteCase(
@@ -152,7 +156,7 @@ class SiteStore:
             for row in self._rows(f"SELECT {columns} FROM cases {where} ORDER BY number", *values)
         ]
 
-    def _rows(self, query: str, *values: str) -> list[Any]:
+    def _rows(self, query: str, *values: str | bytes) -> list[Any]:
         """What a query gives; nothing where there is no file yet, or one that a killed program left empty."""
         if not self.path.exists():
             return []

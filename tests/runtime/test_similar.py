@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,12 +12,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import TinyBuild, edge
+from conftest import EDGE, TinyBuild, edge
 
 from edge.bundle import Bundle, read_bundle, write_bundle
 from edge.errors import BundleError
 from edge.reference import Cases, Coding
 from edge_runtime.pipeline import Screener
+from edge_runtime.sheet import Row, draw_sheet
 from edge_runtime.similar import KnownCases, Source, known_cases, nearest_codes
 
 
@@ -144,6 +146,42 @@ def test_a_sheet_shows_a_row_a_picture_with_its_cases(
     assert single.shape[0] < 0.6 * sheet.shape[0]
 
 
+def test_a_sheet_is_drawn_also_where_nobody_reads_the_lines(
+    tiny_build: TinyBuild, pictures: list[Path], tmp_path: Path
+) -> None:
+    """As with `| head -1`: the reader is gone before the first line already, so that no line can slip through."""
+    read, write = os.pipe()
+    os.close(read)
+    words = ["similar", tiny_build.bundle, *pictures[:2], "--sheet", tmp_path / "sheet.png"]
+    done = subprocess.run([*EDGE, *map(str, words)], stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert done.returncode == 1
+    assert "error: nobody reads the lines any more" in done.stderr
+    assert "Exception" not in done.stderr
+    read_by_all = edge(*words[:-1], tmp_path / "all.png")
+    assert read_by_all.returncode == 0
+    assert (tmp_path / "sheet.png").read_bytes() == (tmp_path / "all.png").read_bytes()
+
+
+def test_a_name_with_a_line_break_does_not_overprint_the_sheet(bundle: Bundle, pictures: list[Path]) -> None:
+    screener = Screener(bundle)
+    known = known_cases(bundle, screener.network)
+    screening = screener.screen_file(pictures[0])
+    assert screening.embedding is not None
+    neighbours = known.nearest(screening.embedding, 2)
+    drawn = [
+        draw_sheet(
+            [Row(tensor=screening.tensor, words=(name, "clear"), neighbours=neighbours)],
+            known,
+            positive=("parasite",),
+            k=2,
+            caption="x",
+        )
+        for name in ("a\nclear\x1b[2J.jpg", "a?clear?[2J.jpg")
+    ]
+    assert np.array_equal(*drawn)
+
+
 def test_a_picture_that_is_to_be_taken_again_says_so_beside_its_neighbours(
     tiny_build: TinyBuild, pictures: list[Path], tmp_path: Path
 ) -> None:
@@ -159,7 +197,7 @@ def test_a_picture_that_is_to_be_taken_again_says_so_beside_its_neighbours(
     assert record["decision"] == "retake"
     assert "too_dark" in record["reasons"]
     store = tmp_path / "cases.db"
-    added = edge("reference", "add", tiny_build.bundle, dark, "--label", "parasite", "--store", store)
+    added = edge("reference", "add", tiny_build.bundle, dark, "--label", "parasite", "--store", store, "--anyway")
     assert added.stdout.startswith("added   site-1")
     assert "take it again" in added.stdout
 

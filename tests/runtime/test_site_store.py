@@ -22,11 +22,15 @@ import pytest
 from conftest import EDGE, TinyBuild, edge
 
 from edge.bundle import Bundle, read_bundle, write_bundle
+from edge.dataset import read_dataset
 from edge.errors import BundleError, StoreError
 from edge_runtime import site_store
 from edge_runtime.pipeline import Screener
 from edge_runtime.similar import known_cases
 from edge_runtime.site_store import SiteStore, default_store
+
+# Some of the rendered tiles are blurred on purpose.
+HEALTHY = ["--label", "no_parasite", "--anyway"]
 
 
 @pytest.fixture
@@ -37,6 +41,19 @@ def path(tiny_build: TinyBuild, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def healthy(tiny_build: TinyBuild) -> list[Path]:
+    """Training pictures that the bundle too calls no_parasite."""
+    samples = read_dataset(tiny_build.data).of_split("train")
+    return [sample.path for sample in samples if sample.label == "no_parasite"]
+
+
+@pytest.fixture(scope="module")
+def unseen(tiny_build: TinyBuild) -> list[Path]:
+    """Pictures that are no case of the bundle's."""
+    return [sample.path for sample in read_dataset(tiny_build.data).of_split("test")]
+
+
 def a_case(store: SiteStore, number: int, label: str = "parasite", channels: int = 1280) -> str:
     """Adds one; returns its id."""
     codes = np.full(channels, number % 256, np.uint8).tobytes()
@@ -44,22 +61,22 @@ def a_case(store: SiteStore, number: int, label: str = "parasite", channels: int
 
 
 def test_added_cases_are_found_beside_the_bundles_and_the_bundle_is_not_touched(
-    path: Path, pictures: list[Path], tmp_path: Path
+    path: Path, healthy: list[Path], tmp_path: Path
 ) -> None:
     before = path.read_bytes()
-    done = edge("reference", "add", path, *pictures[:2], "--label", "parasite", "--note", "seen at 1000x")
+    done = edge("reference", "add", path, *healthy[:2], *HEALTHY, "--note", "seen at 1000x")
     assert done.returncode == 0, done.stderr
     assert [line.split()[:3] for line in done.stdout.splitlines()] == [
-        ["added", "site-1", "parasite"],
-        ["added", "site-2", "parasite"],
+        ["added", "site-1", "no_parasite"],
+        ["added", "site-2", "no_parasite"],
     ]
-    found = json.loads(edge("similar", path, pictures[1], "--json", "-k", "1").stdout)["neighbours"]
+    found = json.loads(edge("similar", path, healthy[1], "--json", "-k", "1").stdout)["neighbours"]
     # Where the picture is a training picture too, the bundle's own case comes first.
-    ranked = json.loads(edge("similar", path, pictures[1], "--json", "-k", "100").stdout)["neighbours"]
+    ranked = json.loads(edge("similar", path, healthy[1], "--json", "-k", "100").stdout)["neighbours"]
     (own,) = [one for one in ranked if one["id"] == "site-2"]
-    assert (own["source"], own["label"], own["distance"]) == ("site", "parasite", 0.0)
+    assert (own["source"], own["label"], own["distance"]) == ("site", "no_parasite", 0.0)
     assert found[0]["distance"] == 0.0
-    assert "this site's" in edge("similar", path, pictures[1], "-k", "100").stdout
+    assert "this site's" in edge("similar", path, healthy[1], "-k", "100").stdout
     listed = [json.loads(line) for line in edge("reference", "list", path, "--json").stdout.splitlines()]
     assert [case["note"] for case in listed] == ["seen at 1000x"] * 2
     assert {case["bundle_sha256"] for case in listed} == {read_bundle(path).sha256}
@@ -67,48 +84,107 @@ def test_added_cases_are_found_beside_the_bundles_and_the_bundle_is_not_touched(
     assert sorted(file.name for file in tmp_path.iterdir()) == ["tiny.edge", "tiny.edge.cases.db"]
 
 
-def test_the_same_picture_twice_is_said_and_another_label_for_it_is_refused(path: Path, pictures: list[Path]) -> None:
+def test_the_same_picture_twice_is_said_and_another_label_for_it_is_refused(path: Path, healthy: list[Path]) -> None:
     copy = path.parent / "copy.jpg"
-    copy.write_bytes(pictures[0].read_bytes())
-    edge("reference", "add", path, pictures[0], "--label", "parasite")
-    again = edge("reference", "add", path, copy, "--label", "parasite")
+    copy.write_bytes(healthy[0].read_bytes())
+    edge("reference", "add", path, healthy[0], *HEALTHY)
+    again = edge("reference", "add", path, copy, *HEALTHY)
     assert again.returncode == 0
     assert again.stdout.startswith("there   site-1")
-    other = edge("reference", "add", path, copy, "--label", "no_parasite")
+    other = edge("reference", "add", path, copy, "--label", "parasite")
     assert other.returncode == 1
-    assert "there already as site-1, and as parasite" in other.stdout
+    assert "there already as site-1, and as no_parasite" in other.stdout
     assert len(edge("reference", "list", path).stdout.splitlines()) == 1
 
 
-def test_a_label_that_is_not_known_is_refused_unless_it_is_meant(path: Path, pictures: list[Path]) -> None:
-    refused = edge("reference", "add", path, pictures[0], "--label", "Parasite")
+def test_a_label_that_is_not_known_is_refused_unless_it_is_meant(path: Path, unseen: list[Path]) -> None:
+    refused = edge("reference", "add", path, unseen[0], "--label", "stain")
     assert refused.returncode == 1
-    assert "'Parasite' is not a label of this bundle or site: no_parasite, parasite" in refused.stderr
+    assert "'stain' is not a label of this bundle or site: no_parasite, parasite" in refused.stderr
+    assert "--new-label" in refused.stderr
     assert not default_store(path).exists()
-    meant = edge("reference", "add", path, pictures[0], "--label", "stain", "--new-label")
+    meant = edge("reference", "add", path, unseen[0], "--label", "stain", "--new-label")
     assert meant.returncode == 0, meant.stderr
-    later = edge("reference", "add", path, pictures[1], "--label", "stain")
+    later = edge("reference", "add", path, unseen[1], "--label", " stain ")
     assert later.returncode == 0, later.stderr
+    assert later.stdout.split()[2] == "stain"
 
 
-def test_a_picture_that_cannot_be_read_costs_its_own_line(path: Path, pictures: list[Path]) -> None:
+@pytest.mark.parametrize(
+    ("label", "remedy"),
+    [
+        ("Parasite", "write parasite"),
+        ("no parasite", "write no_parasite"),
+        ("  ", "use no_parasite or parasite"),
+        ("two\nlines", "use no_parasite or parasite"),
+    ],
+)
+def test_a_slip_in_a_label_is_refused_also_where_a_new_one_was_announced(
+    path: Path, unseen: list[Path], label: str, remedy: str
+) -> None:
+    done = edge("reference", "add", path, unseen[0], "--label", label, "--new-label")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == f"remedy: {remedy}"
+    assert not default_store(path).exists()
+
+
+def test_what_looks_the_same_to_the_network_cannot_have_two_labels(
+    path: Path, healthy: list[Path], unseen: list[Path], bundle: Bundle
+) -> None:
+    """The same pixels in another file: its sha256 differs, its embedding does not."""
+    resaved = path.parent / "resaved.png"
+    cv2.imwrite(str(resaved), np.asarray(cv2.imread(str(unseen[0]))))
+    edge("reference", "add", path, unseen[0], "--label", "parasite")
+    done = edge("reference", "add", path, resaved, healthy[0], unseen[1], "--label", "no_parasite", "--anyway")
+    refused, agreed, other = done.stdout.splitlines()
+    assert done.returncode == 1
+    assert "the network sees no difference to site-1, which is parasite; if that was wrong, run" in refused
+    assert "`edge reference remove` for site-1 first" in refused
+    assert (agreed.split()[0], other.split()[0]) == ("added", "added")
+    edge("reference", "remove", path, "site-1", "site-2")
+    assert edge("reference", "add", path, resaved, "--label", "no_parasite").returncode == 0
+    contrary = edge("reference", "add", path, healthy[0], "--label", "parasite", "--anyway")
+    assert contrary.returncode == 1
+    assert "no difference to the bundle's case" in contrary.stdout
+    assert "which is no_parasite; have a trained person read it again" in contrary.stdout
+    assert {case.label for case in SiteStore(default_store(path), bundle).cases()} == {"no_parasite"}
+
+
+def test_a_picture_that_would_not_be_answered_is_no_known_case_unless_it_is_meant(path: Path) -> None:
+    flat, noise = path.parent / "flat.png", path.parent / "noise.png"
+    cv2.imwrite(str(flat), np.full((200, 200, 3), 128, np.uint8))
+    cv2.imwrite(str(noise), np.random.default_rng(1).integers(0, 256, (200, 200, 3), np.uint8))
+    refused = edge("reference", "add", path, flat, noise, "--label", "parasite")
+    assert refused.returncode == 1
+    lines = refused.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["error", "error"]
+    assert "no case to compare with (too dark, flat" in lines[0]
+    assert all("add it with --anyway" in line for line in lines)
+    assert not default_store(path).exists()
+    meant = edge("reference", "add", path, flat, "--label", "parasite", "--anyway")
+    assert meant.returncode == 0
+    assert "added   site-1" in meant.stdout
+    assert "take it again" in meant.stdout
+
+
+def test_a_picture_that_cannot_be_read_costs_its_own_line(path: Path, healthy: list[Path]) -> None:
     broken = path.parent / "broken.jpg"
-    broken.write_bytes(pictures[0].read_bytes()[:2000])
-    done = edge("reference", "add", path, broken, path.parent / "none.jpg", pictures[0], "--label", "parasite")
+    broken.write_bytes(healthy[0].read_bytes()[:2000])
+    done = edge("reference", "add", path, broken, path.parent / "none.jpg", healthy[0], *HEALTHY)
     assert done.returncode == 1
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["error", "error", "added"]
 
 
 @pytest.mark.parametrize("words", [[], ["--no-thumbnail"]], ids=["with", "without"])
 def test_a_sheet_shows_a_sites_picture_where_one_was_kept(
-    path: Path, pictures: list[Path], bundle: Bundle, words: list[str]
+    path: Path, healthy: list[Path], bundle: Bundle, words: list[str]
 ) -> None:
-    edge("reference", "add", path, pictures[0], "--label", "parasite", *words)
+    edge("reference", "add", path, healthy[0], *HEALTHY, *words)
     site = SiteStore(default_store(path), bundle).load(thumbnails=True)
     assert site is not None
     kept = [bool(data) for data in site.thumbnails]
     assert kept == [not words]
-    done = edge("similar", path, pictures[0], "--sheet", path.parent / "sheet.jpg")
+    done = edge("similar", path, healthy[0], "--sheet", path.parent / "sheet.jpg")
     assert done.returncode == 0, done.stderr
     assert cv2.imread(str(path.parent / "sheet.jpg")) is not None
 
@@ -126,7 +202,7 @@ def test_cases_are_removed_all_or_none_and_an_id_is_never_given_again(bundle: Bu
 
 
 def test_a_new_threshold_keeps_the_cases_and_another_network_is_refused(
-    bundle: Bundle, tmp_path: Path, pictures: list[Path]
+    bundle: Bundle, tmp_path: Path, healthy: list[Path]
 ) -> None:
     store = SiteStore(tmp_path / "cases.db", bundle)
     a_case(store, 1)
@@ -139,7 +215,7 @@ def test_a_new_threshold_keeps_the_cases_and_another_network_is_refused(
     other = replace(bundle.manifest, preprocessing=preprocessing, models=models, **without)
     write_bundle(tmp_path / "other.edge", other, {"model.int8.tflite": bundle.parts["model.int8.tflite"]})
     for verb in (["similar"], ["reference", "add", "--label", "parasite"]):
-        done = edge(*verb, tmp_path / "other.edge", pictures[0], "--store", store.path)
+        done = edge(*verb, tmp_path / "other.edge", healthy[0], "--store", store.path)
         assert done.returncode == 1
         assert "were embedded by another network (of the bundle tiny)" in done.stderr
         assert "add the pictures again" in done.stderr
@@ -199,25 +275,25 @@ def test_a_store_that_is_none_is_a_sentence(
     assert caught.value.remedy
 
 
-def test_a_store_that_cannot_be_written_is_a_sentence(path: Path, pictures: list[Path]) -> None:
+def test_a_store_that_cannot_be_written_is_a_sentence(path: Path, healthy: list[Path]) -> None:
     for place in ("/proc/cases.db", path.parent / "nowhere/cases.db", path.parent):
-        done = edge("reference", "add", path, pictures[0], "--label", "parasite", "--store", place)
+        done = edge("reference", "add", path, healthy[0], *HEALTHY, "--store", place)
         assert done.returncode == 1
         assert len(done.stderr.splitlines()) == 2
         assert str(place) in done.stderr.splitlines()[0]
 
 
-def test_a_store_that_was_named_and_is_not_there_is_a_sentence(path: Path, pictures: list[Path]) -> None:
-    for words in (["similar", path, pictures[0]], ["reference", "list", path], ["reference", "remove", path, "site-1"]):
+def test_a_store_that_was_named_and_is_not_there_is_a_sentence(path: Path, healthy: list[Path]) -> None:
+    for words in (["similar", path, healthy[0]], ["reference", "list", path], ["reference", "remove", path, "site-1"]):
         done = edge(*words, "--store", path.parent / "none.db")
         assert done.returncode == 1
         assert "there is no file of known cases at" in done.stderr
 
 
-def test_a_full_disk_keeps_the_cases_before(path: Path, pictures: list[Path], bundle: Bundle) -> None:
+def test_a_full_disk_keeps_the_cases_before(path: Path, healthy: list[Path], bundle: Bundle) -> None:
     """A limit of file size stands for the disk: to SQLite both are writes that fail."""
-    edge("reference", "add", path, pictures[0], "--label", "parasite")
-    words = [*EDGE, "reference", "add", str(path), *map(str, pictures[1:30]), "--label", "parasite"]
+    edge("reference", "add", path, healthy[0], *HEALTHY)
+    words = [*EDGE, "reference", "add", str(path), *map(str, healthy[1:30]), *HEALTHY]
 
     def little_room() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
@@ -277,21 +353,21 @@ def test_a_writer_that_does_not_end_is_a_sentence_and_readers_do_not_wait(
     assert a_case(store, 2) == "site-2"
 
 
-def test_two_processes_at_once_add_every_picture_once(path: Path, pictures: list[Path], bundle: Bundle) -> None:
+def test_two_processes_at_once_add_every_picture_once(path: Path, healthy: list[Path], bundle: Bundle) -> None:
     processes = [
         subprocess.Popen(
-            [*EDGE, "reference", "add", str(path), *map(str, part), "--label", "parasite"],
+            [*EDGE, "reference", "add", str(path), *map(str, part), *HEALTHY],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for part in (pictures[:40], pictures[20:60], list(reversed(pictures[:60])))
+        for part in (healthy[:40], healthy[20:56], list(reversed(healthy[:56])))
     ]
     outputs = [process.communicate() for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], outputs
     cases = SiteStore(default_store(path), bundle).cases()
-    assert len({case.picture_sha256 for case in cases}) == len(cases) == 60
-    assert len({case.id for case in cases}) == 60
+    assert len({case.picture_sha256 for case in cases}) == len(cases) == 56
+    assert len({case.id for case in cases}) == 56
 
 
 ADD_FOR_EVER = """
