@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.bundle import Bundle, read_bundle
-from edge.errors import EdgeError
+from edge.errors import EdgeError, PictureError
 from edge_runtime import rivals
 from edge_runtime.delegates import CPU
 from edge_runtime.interpreter import default_threads
@@ -84,7 +84,7 @@ class Bench:
 
 def bench(
     path: Path,
-    pictures: Sequence[bytes] = (),
+    pictures: Sequence[tuple[str, bytes]] = (),
     *,
     rounds: int = 100,
     threads: int | None = None,
@@ -93,12 +93,12 @@ def bench(
 ) -> Iterator[int | Bench]:
     """Measure a bundle. Yields the rounds done, then the measurement.
 
-    pictures: bytes of picture files, taken in turn; the bundle's golden ones where there are none given. delegates:
+    pictures: names and bytes of picture files, taken in turn; the bundle's golden ones where none are given. delegates:
     each as `--delegate` takes it. compare: run the bare engines that are installed beside it. Raises BundleError,
     InterpreterError, DelegateError and PictureError.
     """
     bundle = read_bundle(path)
-    taken = list(pictures) or [bundle.parts[golden.picture] for golden in bundle.manifest.golden]
+    taken = list(pictures) or [(golden.picture, bundle.parts[golden.picture]) for golden in bundle.manifest.golden]
     if not taken:
         raise EdgeError("this bundle has no golden pictures", remedy="name some pictures after it")
     used = threads or default_threads()
@@ -117,7 +117,7 @@ def bench(
     for number in range(WARM_UP + rounds):
         # Each goes first in every other round, so that none always finds the other's cache.
         for key in list(entries)[:: -1 if number % 2 else 1]:
-            times[key].append(entries[key](taken[number % len(taken)]))
+            times[key].append(_round(entries[key], *taken[number % len(taken)]))
         yield number + 1
     after = read_thermal()
     for screener in screeners.values():
@@ -137,7 +137,7 @@ def bench(
                 why=screener.delegate.why,
                 interpreter=screener.network.package,
                 steps=kept[delegate, model],
-                peak_mb=peak_mb(path, taken, model=model, threads=used, delegate=delegate),
+                peak_mb=peak_mb(path, [data for _, data in taken], model=model, threads=used, delegate=delegate),
             )
             for (delegate, model), screener in screeners.items()
         ),
@@ -208,6 +208,13 @@ def screen_only() -> None:
 
     if (peak := peak_bytes()) is not None:
         print(peak)
+
+
+def _round(contestant: Contestant, name: str, picture: bytes) -> dict[str, float]:
+    try:
+        return contestant(picture)
+    except PictureError as error:
+        raise PictureError(f"{name}: {error.message}", remedy=error.remedy) from None
 
 
 def _screening(screener: Screener) -> Contestant:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
+from edge.cli import FILE
 from edge.progress_bar import progress_bar
-
-FILE = click.Path(path_type=Path)
+from edge_runtime.talk import tell
 
 
 @click.command()
@@ -42,16 +42,16 @@ def bench(
     Decoding, preprocessing, inference, heat map and the whole, in milliseconds, for each of the bundle's models, in
     turns; peak memory; temperature and throttling where the machine tells. Pictures lie in memory: disks are not timed.
     """
-    from edge.errors import PictureError
     from edge.fields import plain
-    from edge.files import read_ordinary
     from edge_runtime.bench import WARM_UP, Bench, render
     from edge_runtime.bench import bench as measure
     from edge_runtime.pictures import expand
 
-    found = [read_ordinary(path) for path in expand(pictures)] if pictures else []
-    if pictures and not found:
-        raise PictureError("there is no picture in what was named", remedy="name JPEG, PNG, BMP or TIFF files")
+    named = expand(pictures)
+    if pictures:
+        named.require_some()
+    tell(named.passed_over())
+    found = [_read(path) for path in named]
     with progress_bar() as bar:
         for result in measure(bundle, found, rounds=rounds, threads=threads, delegates=delegates, compare=compare):
             if isinstance(result, Bench):
@@ -60,3 +60,16 @@ def bench(
     assert isinstance(result, Bench)
     click.echo(json.dumps(plain(result)) if as_json else render(result))
     return 0
+
+
+def _read(path: Path) -> tuple[str, bytes]:
+    """A picture's name and bytes. Raises PictureError with the name."""
+    from edge.dataset import printable
+    from edge.errors import PictureError
+    from edge_runtime.pipeline import read_picture
+
+    name = printable(str(path))
+    try:
+        return name, read_picture(path)
+    except PictureError as error:
+        raise PictureError(f"{name}: {error.message}", remedy=error.remedy) from None
