@@ -19,7 +19,7 @@ from edge.errors import EdgeError
 from edge_runtime import machine
 from edge_runtime.acceptance import describe
 from edge_runtime.delegates import CPU, DELEGATES, parse_request
-from edge_runtime.delegates.choose import TrialRules, choose
+from edge_runtime.delegates.choose import Choice, TrialRules, choose
 from edge_runtime.delegates.trial import Trial
 from edge_runtime.interpreter import default_threads
 from edge_runtime.interpreters import INTERPRETERS, find, version_of
@@ -89,7 +89,15 @@ def examine(bundle: Bundle | None, *, delegates: Sequence[str] = (), rules: Tria
                     remedy="see `edge show BUNDLE --self-test`; do not screen with this machine",
                 )
             )
-        trials = _trials(bundle, delegates, rules or TrialRules())
+        choices = _choices(bundle, delegates, rules or TrialRules())
+        trials = tuple(choice.trial for choice in choices)
+        for reason in dict.fromkeys(choice.not_kept for choice in choices if choice.not_kept):
+            missing.append(
+                Missing(
+                    fact=f"what was found of the delegates cannot be kept ({reason}), so each run tries them anew",
+                    remedy="make that folder writable, or name another with XDG_CACHE_HOME",
+                )
+            )
     return Report(
         machine=_machine_facts(),
         libraries=_libraries(),
@@ -127,12 +135,12 @@ def render(report: Report) -> str:
     return "\n".join(lines)
 
 
-def _trials(bundle: Bundle, delegates: Sequence[str], rules: TrialRules) -> tuple[Trial, ...]:
+def _choices(bundle: Bundle, delegates: Sequence[str], rules: TrialRules) -> list[Choice]:
     requests = [parse_request(text) for text in ("gpu", *delegates)]
     # The GPU with another option is another request, and replaces the plain one.
     named = {request.kind for request in requests[1:]}
     wanted = requests[1:] if named & {"gpu", "auto"} else requests
-    trials = []
+    choices = []
     screener = Screener(bundle)
     for request in wanted:
         if request.kind == CPU:
@@ -140,8 +148,8 @@ def _trials(bundle: Bundle, delegates: Sequence[str], rules: TrialRules) -> tupl
         chosen = choose(request, bundle, screener.variant, screener.network, near=lambda *_: False, rules=rules)
         if chosen.guard is not None:
             chosen.guard.close()
-        trials.append(chosen.trial)
-    return tuple(trials)
+        choices.append(chosen)
+    return choices
 
 
 def _machine_facts() -> dict[str, str]:

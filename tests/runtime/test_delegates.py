@@ -308,6 +308,18 @@ def test_the_doctor_names_every_delegate_with_its_verdict(
     assert "it crashed (SIGILL)" in text
 
 
+def test_the_doctor_says_where_its_verdicts_cannot_be_kept(
+    tiny_build: TinyBuild, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VK_DRIVER_FILES", "/none.json")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
+    done = edge("doctor", tiny_build.bundle)
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert "what was found of the delegates cannot be kept (/proc/nowhere" in done.stdout
+    assert "or name another with XDG_CACHE_HOME" in done.stdout
+
+
 def test_the_doctor_without_a_bundle_tells_the_machine() -> None:
     done = edge("doctor")
     assert done.returncode == 0, done.stderr

@@ -39,11 +39,15 @@ class TrialRules:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What runs the network. guard: the delegate under guard; None is the CPU. trial: the verdict on the delegate."""
+    """What runs the network. guard: the delegate under guard; None is the CPU. trial: the verdict on the delegate.
+
+    not_kept: why that could not be kept for the next run, else "".
+    """
 
     use: DelegateUse
     guard: Guard | None
     trial: Trial
+    not_kept: str
 
 
 def make_job(request: Request, bundle: Bundle, variant: str, network: Network, threads: int | None) -> Job:
@@ -88,25 +92,27 @@ def choose(
     name = verdicts.key(job, bundle)
     trial = None if rules.again else verdicts.kept(name)
     engine: Isolated | None = None
+    not_kept = ""
     if trial is None:
         trial, engine = try_delegate(
             job, _name(request), bundle, network, promised=promised, limit_s=rules.limit_s, min_gain=rules.min_gain
         )
-        verdicts.keep(name, trial)
+        not_kept = verdicts.keep(name, trial)
     elif trial.admitted:
         engine, doubt = _open_again(job, bundle, network, trial, promised, rules.limit_s)
         if doubt:
             trial = replace(trial, admitted=False, reason=doubt)
-            verdicts.keep(name, trial)
+            not_kept = verdicts.keep(name, trial)
     if engine is None:
         use = DelegateUse(requested=request.text, used=CPU, why=f"{_title(job)}: {trial.reason}")
-        return Choice(use=use, guard=None, trial=trial)
+        return Choice(use=use, guard=None, trial=trial, not_kept=not_kept)
 
     def doubted(reason: str) -> None:
         verdicts.keep(name, replace(trial, admitted=False, reason=f"admitted once, but {reason}"))
 
     guard = Guard(engine, network, tolerances=bundle.manifest.tolerances, near=near, doubted=doubted, apart=apart)
-    return Choice(use=DelegateUse(requested=request.text, used=_title(job), why=trial.reason), guard=guard, trial=trial)
+    use = DelegateUse(requested=request.text, used=_title(job), why=trial.reason)
+    return Choice(use=use, guard=guard, trial=trial, not_kept=not_kept)
 
 
 def _open_again(

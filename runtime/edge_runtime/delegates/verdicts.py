@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib
 import json
-import logging
 import os
 from pathlib import Path
 
@@ -18,12 +18,13 @@ from edge_runtime.delegates.trial import Trial
 from edge_runtime.interpreters import version_of
 from edge_runtime.machine import cpu_features, cpu_model, machine_kind
 
-log = logging.getLogger(__name__)
-
 
 def folder() -> Path:
-    """Where the verdicts lie: `edge-screen/delegates` in the user's cache folder."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    """Where the verdicts lie: `edge-screen/delegates` in the user's cache folder. Raises OSError for a user without."""
+    try:
+        root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError as error:
+        raise FileNotFoundError(errno.ENOENT, str(error)) from None
     return Path(root) / "edge-screen/delegates"
 
 
@@ -51,10 +52,11 @@ def kept(name: str) -> Trial | None:
         return None
 
 
-def keep(name: str, trial: Trial) -> None:
-    """Keep a verdict. Where it cannot be kept, the next run tries again, and the log says so."""
+def keep(name: str, trial: Trial) -> str:
+    """Keep a verdict; returns why it could not be kept, else "". The next run then tries again."""
     try:
         folder().mkdir(parents=True, exist_ok=True)
         write_atomically(folder() / f"{name}.json", json.dumps(plain(trial), indent=1).encode())
     except OSError as error:
-        log.warning("verdict=not-kept delegate=%s reason=%s", trial.delegate, error)
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+    return ""
