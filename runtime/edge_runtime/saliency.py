@@ -15,11 +15,17 @@ from edge.bundle import ModelFile, Role
 from edge.errors import EdgeError
 from edge.preprocess import Placement
 from edge.saliency import MapScale, Method
+from edge_runtime import lettering
 
 COLOURS = cv2.COLORMAP_TURBO
 BAR_SHARE = 0.06
 MIN_SHOWN_SIDE_PX = 448
 MAX_SHOWN_SIDE_PX = 2048
+LARGEST_LETTERS = 550
+"""Letters are of size 1 (capitals about 22 px high) on a picture of so many pixels, or smaller where room is short."""
+
+CAPTION_LEFT_PX = 6
+INK = (20, 20, 20)
 
 
 def evidence(
@@ -152,25 +158,19 @@ def _with_bar(picture: NDArray[np.uint8], scale: MapScale) -> NDArray[np.uint8]:
     ramp = np.linspace(255, 0, height).astype(np.uint8)[:, np.newaxis].repeat(width, axis=1)
     bar = np.asarray(cv2.cvtColor(cv2.applyColorMap(ramp, COLOURS), cv2.COLOR_BGR2RGB), np.uint8)
     margin = np.full((height, width * 3, 3), 255, np.uint8)
-    size = height / 900
     middle = (scale.background + scale.full_scale) / 2
-    for share, value in ((1.0, scale.full_scale), (0.5, middle), (0.0, scale.background)):
-        row = int((1 - share) * (height - 1) * 0.96 + height * 0.03)
-        _write(margin, f"{value:.1f}", (4, row), size)
+    values = [f"{value:.1f}" for value in (scale.full_scale, middle, scale.background)]
+    size = min(lettering.largest_size(value, margin.shape[1] - 8, most=height / LARGEST_LETTERS) for value in values)
+    # The base of the uppermost line lies a letter's height below the edge.
+    for value, row in zip(values, np.linspace(24 * size, height - 3, 3), strict=True):
+        lettering.write(margin, value, (4, round(row)), size, INK)
     return np.concatenate([picture, bar, margin], axis=1)
 
 
 def with_caption(picture: NDArray[np.uint8], caption: str) -> NDArray[np.uint8]:
-    """The picture, (rows, columns, 3) uint8 RGB, with a line of text on a white strip below it."""
-    size = picture.shape[1] / 1100
-    strip = np.full((int(60 * size) + 8, picture.shape[1], 3), 255, np.uint8)
-    _write(strip, caption, (6, int(strip.shape[0] * 0.7)), size)
+    """The picture, (rows, columns, 3) uint8 RGB, with a line of text on a white strip below it, as large as fits."""
+    columns = picture.shape[1]
+    size = lettering.largest_size(caption, columns - 2 * CAPTION_LEFT_PX, most=columns / LARGEST_LETTERS)
+    strip = np.full((int(45 * size) + 8, columns, 3), 255, np.uint8)
+    lettering.write(strip, caption, (CAPTION_LEFT_PX, int(strip.shape[0] * 0.7)), size, INK)
     return np.concatenate([picture, strip], axis=0)
-
-
-def _write(canvas: NDArray[np.uint8], text: str, origin: tuple[int, int], size: float) -> None:
-    # OpenCV's built-in strokes know ASCII only.
-    plain = text.encode("ascii", "replace").decode()
-    cv2.putText(
-        canvas, plain, origin, cv2.FONT_HERSHEY_SIMPLEX, size, (20, 20, 20), max(1, round(size * 2)), cv2.LINE_AA
-    )

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime import lettering
 from edge_runtime.similar import KnownCases, Neighbours
 
 TILE_PX = 168
@@ -18,6 +19,7 @@ TEXT_PX = 3 * LINE_PX + 10
 GAP_PX = 10
 FINDING, OTHER, INK, PAPER = (196, 60, 40), (150, 150, 150), (20, 20, 20), (255, 255, 255)
 MOST_ROWS = 100
+LETTERS = 0.42
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +93,6 @@ def _decoded(data: bytes | None) -> NDArray[np.uint8] | None:
 
 def _write(canvas: NDArray[np.uint8], text: str, left: int, base: int, width: int) -> None:
     """A line of text, cut to `width` pixels at its beginning: a path's end tells more."""
-    # OpenCV's built-in strokes know ASCII only.
-    plain = text.encode("ascii", "replace").decode()
-    while len(plain) > 3 and cv2.getTextSize(plain, cv2.FONT_HERSHEY_SIMPLEX, 0.42, 1)[0][0] > width:
-        plain = ".." + plain[3:]
-    cv2.putText(canvas, plain, (left, base), cv2.FONT_HERSHEY_SIMPLEX, 0.42, INK, 1, cv2.LINE_AA)
+    while len(text) > 3 and lettering.width(text, LETTERS) > width:
+        text = ".." + text[3:]
+    lettering.write(canvas, text, (left, base), LETTERS, INK)
