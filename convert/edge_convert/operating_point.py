@@ -91,8 +91,11 @@ def describe(decision: Decision, by_rule: dict[Rule, Judged], held_out: HeldOut 
         used = "used" if rule == decision.rule else "for comparison"
         lines.append(
             f"rule {rule} ({used}): threshold {judged.threshold:.4f}, sensitivity {judged.sensitivity.value:.4f} "
-            f"(at least {judged.sensitivity_bound:.4f}), specificity {judged.specificity.value:.4f} "
-            f"(at least {judged.specificity_bound:.4f})"
+            f"(at least {judged.sensitivity_bound:.4f}), specificity "
+            + (
+                judged.nothing_to_measure("specificity")
+                or f"{judged.specificity.value:.4f} (at least {judged.specificity_bound:.4f})"
+            )
         )
     return [*lines, *_describe_held_out(held_out)]
 

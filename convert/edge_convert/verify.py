@@ -351,6 +351,7 @@ def _gates(
             measured=int8.specificity_at_target.value,
             limit=g.min_specificity_at_target,
             at_most=False,
+            note=int8.judged.nothing_to_measure("specificity"),
         ),
         Gate(name="AUC lost by int8", measured=agreement.auc_drop, limit=g.max_auc_drop, at_most=True),
         Gate(
@@ -431,7 +432,8 @@ def _profile_gates(recipe: Recipe, decision: Decision) -> tuple[Gate, ...]:
 def _headline(verification: Verification) -> str:
     e = verification.evaluations["val/int8"]
     return (
-        f"validation, int8: AUC {e.auc}, sensitivity {e.sensitivity.value:.4f}, specificity {e.specificity.value:.4f}; "
+        f"validation, int8: AUC {e.auc}, sensitivity {e.sensitivity.value:.4f}, specificity "
+        f"{e.judged.nothing_to_measure('specificity') or f'{e.specificity.value:.4f}'}; "
         f"{verification.decision.standing}"
     )
 

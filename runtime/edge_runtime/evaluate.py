@@ -18,7 +18,7 @@ from edge.record import Failure
 from edge_runtime import saliency
 from edge_runtime.calibration import calibrate, logit, positive_score
 from edge_runtime.declined import Declined, Tried, count_declined, render_declined
-from edge_runtime.judgement import Cases, Judged, Predictive, Standing, judge, predictive, standing
+from edge_runtime.judgement import Cases, Judged, Predictive, Share, Standing, judge, predictive, standing
 from edge_runtime.metrics import (
     Interval,
     expected_calibration_error,
@@ -236,10 +236,13 @@ def _at_target(cases: Cases, profile: Profile) -> Interval:
 def render_text(evaluation: Evaluation, *, title: str) -> str:
     """The measures as a table for people."""
     e = evaluation
-    rows = [
+    rows: list[tuple[str, Interval | str | None]] = [
         ("AUC", e.auc),
         ("average precision", e.average_precision),
-        (f"specificity at {100 * e.standing.profile.sensitivity:g}% sensitivity", e.specificity_at_target),
+        (
+            f"specificity at {100 * e.standing.profile.sensitivity:g}% sensitivity",
+            e.judged.nothing_to_measure("specificity") or e.specificity_at_target,
+        ),
         ("accuracy of the most probable label", e.accuracy),
         (f"pointing game, {e.pointing_game_n} pictures with boxes", e.pointing_game),
         ("pointing game, referred ones", e.pointing_game_detected),
@@ -255,7 +258,7 @@ def render_text(evaluation: Evaluation, *, title: str) -> str:
         "",
         *(line for judged in e.levels for line in _judged_lines(judged, decides=judged.level == e.level)),
         f"  {e.standing.profile.name}: {e.standing.words}",
-        *_predictive_lines(e.predictive),
+        *_predictive_lines(e.predictive, e.judged),
         *(["", *render_declined(e.declined)] if e.declined is not None else []),
         "",
         "  confusion (rows: truth, columns: most probable)",
@@ -267,22 +270,28 @@ def render_text(evaluation: Evaluation, *, title: str) -> str:
 
 def _judged_lines(judged: Judged, *, decides: bool) -> list[str]:
     by = f"  at threshold {judged.threshold:.4f}, by {judged.level}" + ("" if decides else " (not what is decided on)")
-    return [
-        by,
-        f"    {f'sensitivity, {judged.referred} of {judged.positives}':<40} {judged.sensitivity}, "
-        f"lower bound {judged.sensitivity_bound:.4f}",
-        f"    {f'specificity, {judged.cleared} of {judged.negatives}':<40} {judged.specificity}, "
-        f"lower bound {judged.specificity_bound:.4f}",
-    ]
+    shares: tuple[tuple[Share, int, int, Interval, float], ...] = (
+        ("sensitivity", judged.referred, judged.positives, judged.sensitivity, judged.sensitivity_bound),
+        ("specificity", judged.cleared, judged.negatives, judged.specificity, judged.specificity_bound),
+    )
+    return [by, *(f"    {_share_line(judged, *share)}" for share in shares)]
 
 
-def _predictive_lines(found: Predictive | None) -> list[str]:
+def _share_line(judged: Judged, share: Share, right: int, n: int, interval: Interval, bound: float) -> str:
+    if nothing := judged.nothing_to_measure(share):
+        return f"{share:<40} {nothing}"
+    return f"{f'{share}, {right} of {n}':<40} {interval}, lower bound {bound:.4f}"
+
+
+def _predictive_lines(found: Predictive | None, judged: Judged) -> list[str]:
     if found is None:
         return []
+    # Both values need both shares.
+    nothing = judged.nothing_to_measure("sensitivity") or judged.nothing_to_measure("specificity")
     return [
         f"  where {found.prevalence:.4g} of those screened have the finding",
-        f"    {'of the referred, with it (PPV)':<40} {found.ppv}",
-        f"    {'of the cleared, without it (NPV)':<40} {found.npv}",
+        f"    {'of the referred, with it (PPV)':<40} {nothing or found.ppv}",
+        f"    {'of the cleared, without it (NPV)':<40} {nothing or found.npv}",
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from edge.errors import DataError
 from edge.profile import Profile
 from edge_runtime.bounds import Sampling, clopper_pearson_lower, pictures_needed
 from edge_runtime.metrics import RESAMPLES, Interval, wilson
+
+Share = Literal["sensitivity", "specificity"]
 
 UNITS: dict[Level, str] = {"picture": "pictures", "group": "groups"}
 
@@ -79,6 +81,12 @@ class Judged:
     specificity_bound: float
     negative_deff: float
 
+    def nothing_to_measure(self, share: Share) -> str:
+        """Why a share stands on no case, in words; "" where there are some. Its interval is then no measurement."""
+        if self.positives if share == "sensitivity" else self.negatives:
+            return ""
+        return f"none to measure: {'no' if share == 'sensitivity' else 'every'} {self.level} has the finding"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
@@ -136,7 +144,7 @@ def standing(profile: Profile, judged: Judged) -> Standing:
         shown = " and ".join(f"{demand.share} is at least {demand.bound:.4f}" for demand in demands)
         return Standing(profile=profile, met=True, words=f"profile met: {shown}")
     head = "profile NOT met" if any(demand.enough for demand in short) else "profile cannot be shown"
-    reasons = "; ".join(demand.why_not(UNITS[judged.level]) for demand in short)
+    reasons = "; ".join(demand.why_not(judged.level) for demand in short)
     return Standing(profile=profile, met=False, words=f"{head}: {reasons}")
 
 
@@ -158,13 +166,14 @@ class _Demand(NamedTuple):
         """Whether so many cases could show it at all, were every one of them right."""
         return self.n > 0 and clopper_pearson_lower(self.n / self.deff, self.n / self.deff) >= self.wanted
 
-    def why_not(self, units: str) -> str:
+    def why_not(self, level: Level) -> str:
         if self.enough:
             return f"the lower bound of {self.share} is {self.bound:.4f}, {self.wanted:g} is wanted"
         kind = "positive" if self.share == "sensitivity" else "negative"
         needed = math.ceil(pictures_needed(self.wanted) * self.deff - 1e-9)
         alike = ", as alike within their groups as these," if self.deff > 1 else ""
-        return f"too few {kind} {units}: {self.n}, {needed}{alike} are needed to show {self.share} {self.wanted:g}"
+        have = f"1 {kind} {level} is" if self.n == 1 else f"{self.n} {kind} {UNITS[level]} are"
+        return f"{have} too few: {needed}{alike} are needed to show {self.share} {self.wanted:g}"
 
 
 def predictive(judged: Judged, prevalence: float) -> Predictive:

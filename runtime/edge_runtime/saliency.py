@@ -15,12 +15,16 @@ from edge.bundle import ModelFile, Role
 from edge.errors import EdgeError
 from edge.preprocess import Placement
 from edge.saliency import MapScale, Method
-from edge_runtime.lettering import write_line
+from edge_runtime import lettering
 
 COLOURS = cv2.COLORMAP_TURBO
 BAR_SHARE = 0.06
 MIN_SHOWN_SIDE_PX = 448
 MAX_SHOWN_SIDE_PX = 2048
+LARGEST_LETTERS = 550
+"""Letters are of size 1 (capitals about 22 px high) on a picture of so many pixels, or smaller where room is short."""
+
+CAPTION_LEFT_PX = 6
 
 
 def evidence(
@@ -153,17 +157,19 @@ def _with_bar(picture: NDArray[np.uint8], scale: MapScale) -> NDArray[np.uint8]:
     ramp = np.linspace(255, 0, height).astype(np.uint8)[:, np.newaxis].repeat(width, axis=1)
     bar = np.asarray(cv2.cvtColor(cv2.applyColorMap(ramp, COLOURS), cv2.COLOR_BGR2RGB), np.uint8)
     margin = np.full((height, width * 3, 3), 255, np.uint8)
-    size = height / 900
     middle = (scale.background + scale.full_scale) / 2
-    for share, value in ((1.0, scale.full_scale), (0.5, middle), (0.0, scale.background)):
-        row = int((1 - share) * (height - 1) * 0.96 + height * 0.03)
-        write_line(margin, f"{value:.1f}", (4, row), size)
+    values = [f"{value:.1f}" for value in (scale.full_scale, middle, scale.background)]
+    size = min(lettering.largest_size(value, margin.shape[1] - 8, most=height / LARGEST_LETTERS) for value in values)
+    # The base of the uppermost line lies a letter's height below the edge.
+    for value, row in zip(values, np.linspace(24 * size, height - 3, 3), strict=True):
+        lettering.write(margin, value, (4, round(row)), size)
     return np.concatenate([picture, bar, margin], axis=1)
 
 
 def with_caption(picture: NDArray[np.uint8], caption: str) -> NDArray[np.uint8]:
-    """The picture, (rows, columns, 3) uint8 RGB, with a line of text on a white strip below it."""
-    size = picture.shape[1] / 1100
-    strip = np.full((int(60 * size) + 8, picture.shape[1], 3), 255, np.uint8)
-    write_line(strip, caption, (6, int(strip.shape[0] * 0.7)), size)
+    """The picture, (rows, columns, 3) uint8 RGB, with a line of text on a white strip below it, as large as fits."""
+    columns = picture.shape[1]
+    size = lettering.largest_size(caption, columns - 2 * CAPTION_LEFT_PX, most=columns / LARGEST_LETTERS)
+    strip = np.full((int(45 * size) + 8, columns, 3), 255, np.uint8)
+    lettering.write(strip, caption, (CAPTION_LEFT_PX, int(strip.shape[0] * 0.7)), size)
     return np.concatenate([picture, strip], axis=0)

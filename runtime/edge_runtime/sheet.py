@@ -9,17 +9,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.lettering import INK, write_line
+from edge_runtime import lettering
 from edge_runtime.similar import KnownCases, Neighbours
 
 TILE_PX = 168
 FRAME_PX = 6
 LINE_PX = 17
-TEXT_SIZE = 0.42
 TEXT_PX = 3 * LINE_PX + 10
 GAP_PX = 10
 FINDING, OTHER, PAPER = (196, 60, 40), (150, 150, 150), (255, 255, 255)
 MOST_ROWS = 100
+LETTERS = 0.42
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,13 +41,13 @@ def draw_sheet(
     width = GAP_PX + (k + 1) * (TILE_PX + GAP_PX) + GAP_PX
     strips = [_strip(row, known, positive, width) for row in rows]
     foot = np.full((LINE_PX + 8, width, 3), PAPER, np.uint8)
-    write_line(foot, caption, (GAP_PX, LINE_PX), TEXT_SIZE, width_px=width - 2 * GAP_PX)
+    _write(foot, caption, GAP_PX, LINE_PX, width - 2 * GAP_PX)
     return np.concatenate([*strips, foot])
 
 
 def _strip(row: Row, known: KnownCases, positive: Collection[str], width: int) -> NDArray[np.uint8]:
     strip = np.full((TILE_PX + TEXT_PX + GAP_PX, width, 3), PAPER, np.uint8)
-    _place(strip, GAP_PX, _tile(row.tensor), INK, row.words)
+    _place(strip, GAP_PX, _tile(row.tensor), lettering.INK, row.words)
     for neighbour in row.neighbours.found:
         data = known.thumbnail(neighbour)
         mine = " (this site)" if neighbour.source == "site" else ""
@@ -70,11 +70,11 @@ def _place(
     inner = cell[FRAME_PX:-FRAME_PX, FRAME_PX:-FRAME_PX]
     if tile is None:
         inner[:] = PAPER
-        write_line(strip, "no picture kept", (left + 20, GAP_PX + TILE_PX // 2), TEXT_SIZE, width_px=TILE_PX - 40)
+        _write(strip, "no picture kept", left + 20, GAP_PX + TILE_PX // 2, TILE_PX - 40)
     else:
         inner[:] = tile
     for line, text in enumerate(words[:3], start=1):
-        write_line(strip, text, (left, GAP_PX + TILE_PX + line * LINE_PX), TEXT_SIZE, width_px=TILE_PX)
+        _write(strip, text, left, GAP_PX + TILE_PX + line * LINE_PX, TILE_PX)
 
 
 def _tile(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -89,3 +89,7 @@ def _decoded(data: bytes | None) -> NDArray[np.uint8] | None:
     """A thumbnail as a tile; None where there is none, or where it cannot be read."""
     pixels = None if data is None else cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     return None if pixels is None else _tile(np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8))
+
+
+def _write(canvas: NDArray[np.uint8], text: str, left: int, base: int, width: int) -> None:
+    lettering.write(canvas, lettering.cut(text, width, LETTERS), (left, base), LETTERS)

@@ -77,7 +77,7 @@ def test_findings_that_are_too_few_are_said_to_be_and_get_a_margin() -> None:
     decision = point.decision
     assert not decision.met
     assert decision.standing == (
-        "profile cannot be shown: too few positive pictures: 20, 59 are needed to show sensitivity 0.95"
+        "profile cannot be shown: 20 positive pictures are too few: 59 are needed to show sensitivity 0.95"
     )
     together, _ = calibrate(decision.calibration, data.outputs, [1, 2])
     assert decision.threshold < together[data.truth].min()

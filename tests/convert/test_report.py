@@ -6,8 +6,10 @@ import csv
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -21,6 +23,7 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 
 from edge.bundle import Bundle
 from edge.dataset import read_dataset
+from edge.record import Verdict
 from edge_convert import export, network
 from edge_convert.backbones import find_backbone
 from edge_convert.data.certificate import CERTIFICATE, certify, write_certificate
@@ -29,18 +32,21 @@ from edge_convert.keras import keras
 from edge_convert.prepare import load_prepared, prepare
 from edge_convert.progress import finish
 from edge_convert.prune.magnitude import LayerSparsity, sparsity_by_layer
+from edge_convert.quantize.record import record_of
 from edge_convert.recipe import DecisionRecipe, GateRecipe, NetworkRecipe, QuantizeRecipe, Recipe
+from edge_convert.reference import load_reference, make_reference
 from edge_convert.report import ReportInputs, numbers, write_report
-from edge_convert.report.gallery import MISSES_SHOWN, SHOWN, gallery, with_boxes
+from edge_convert.report.gallery import KINDS, MISSES_SHOWN, SHOWN, gallery, with_boxes
 from edge_convert.report.inline import PALETTE
 from edge_convert.report.numbers import Scored
 from edge_convert.saliency.readout import fit_readout
 from edge_convert.train.last_layer import fit_last_layer
 from edge_convert.verify import Gate, Verification, draft_bundle, verify
-from edge_runtime.evaluate import Prediction
+from edge_runtime.evaluate import Prediction, measure
 from edge_runtime.pipeline import Screener
 
 RING, LATE, CLEAR = "<script>ring</script>", "late & large", "clear"
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 HOSTILE = "<script>alert('val')&.png"
 PICTURES = {"train": 12, "val": 20, "test": 12}
 SECTIONS = [
@@ -212,6 +218,36 @@ def written(tmp_path: Path, inputs: ReportInputs) -> Page:
     return parse(tmp_path / "report.html")
 
 
+def answers(inputs: ReportInputs) -> list[tuple[Prediction, Verdict]]:
+    """All int8 predictions, each with what the device says of the file."""
+    v = inputs.verification
+    draft = draft_bundle(
+        inputs.recipe, inputs.prepared, inputs.models, v.decision, acceptance=v.acceptance, parts=v.parts
+    )
+    device = Screener(draft)
+    files = {sample.name: sample.path for sample in inputs.prepared.samples}
+    found = [p for split in ("val", "test") for p in v.predictions[f"{split}/int8"]]
+    return [(p, device.screen_file(files[p.name]).verdict) for p in found]
+
+
+def dark(inputs: ReportInputs, names: set[str]) -> ReportInputs:
+    """The same build where these pictures were measured to be too dark."""
+    v = inputs.verification
+    found = tuple(
+        replace(p, measures={**p.measures, "brightness": 0.0}) if p.name in names else p
+        for p in v.predictions["val/int8"]
+    )
+    return replace(inputs, verification=replace(v, predictions={**v.predictions, "val/int8": found}))
+
+
+def answering_all(inputs: ReportInputs) -> ReportInputs:
+    """The same build with a bundle that declines nothing."""
+    v = inputs.verification
+    evaluations = {key: replace(e, declined=None) for key, e in v.evaluations.items()}
+    v = replace(v, acceptance=None, refusals=None, parts={}, evaluations=evaluations)
+    return replace(inputs, verification=v)
+
+
 def tally(inputs: ReportInputs, split: str) -> dict[tuple[bool, bool], int]:
     """Pictures by (has the finding, was referred), counted by hand."""
     counts = {(finding, referred): 0 for finding in (True, False) for referred in (True, False)}
@@ -251,6 +287,52 @@ def test_every_id_is_unique_and_every_inner_link_leads_somewhere(page: Page) -> 
     assert {value[1:] for value in page.values("href", "xlink:href") if value.startswith("#")} <= set(ids)
 
 
+@pytest.fixture(scope="module")
+def full(inputs: ReportInputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report with every section that a build may have: with known cases and a record of the quantization."""
+    folder = tmp_path_factory.mktemp("full")
+    v = inputs.verification
+    draft = draft_bundle(inputs.recipe, inputs.prepared, inputs.models, v.decision)
+    finish(make_reference(inputs.recipe, inputs.prepared, draft, folder))
+    quantized = record_of(8, "random", None, ())
+    write_report(folder / "report.html", replace(inputs, reference=load_reference(folder)[0], quantized=quantized))
+    return folder / "report.html"
+
+
+def test_every_part_that_a_reader_looks_for_is_reached_from_the_top(full: Path) -> None:
+    page = parse(full)
+    linked = {value[1:] for value in page.values("href") if value.startswith("#")}
+    parts = [fields["id"] for tag, fields in page.elements if tag == "section"]
+    parts += [fields["id"] for tag, fields in page.elements if tag == "h3" and fields.get("id")]
+    wanted = {part for part in parts if part and not part.startswith("kind-")} - {"summary"}
+    assert {"quantization", "maps", "known", "recipe", "versions"} <= wanted
+    assert wanted <= linked
+
+
+def test_no_words_run_together_and_none_is_left_in_backticks(full: Path) -> None:
+    page = parse(full)
+    for section in page.texts:
+        said = page.text(section)
+        assert "`" not in said
+        assert not re.search(r"[\])]?\.[A-Z]", said)
+    assert "edge evaluate on local pictures" in page.text("doubt")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no browser is installed here")
+@pytest.mark.parametrize(("width", "fits"), [(1200, ".scroll"), (400, "html")], ids=["desk", "telephone"])
+def test_nothing_is_cut_off_in_a_browser(full: Path, tmp_path: Path, width: int, fits: str) -> None:
+    """At a desk's width every table fits; on a telephone wide tables scroll by themselves and the page does not."""
+    script = (
+        f"<script>document.title = [...document.querySelectorAll('{fits}')]"
+        ".filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.innerText.slice(0, 40)).join('|')</script>"
+    )
+    (tmp_path / "page.html").write_text(full.read_text(encoding="utf-8") + script, encoding="utf-8")
+    words = ["--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    words += [f"--window-size={width},1000", "--dump-dom", (tmp_path / "page.html").as_uri()]
+    done = subprocess.run([str(CHROMIUM), *words], capture_output=True, text=True, check=True, timeout=120)
+    assert "<title></title>" in done.stdout
+
+
 def test_every_picture_and_plot_has_words_and_every_table_a_caption(page: Page) -> None:
     assert all(fields.get("alt") for tag, fields in page.elements if tag == "img")
     drawings = [fields for _, fields in page.elements if fields.get("role") == "img"]
@@ -267,12 +349,51 @@ def test_the_first_page_counts_what_the_predictions_say(inputs: ReportInputs, pa
     alarms, cleared = counts[False, True], counts[False, False]
     said = page.text("summary")
     assert (
-        f"Of {hits + misses} pictures with the finding {hits} were referred: {100 * hits / (hits + misses):.1f} %"
+        f"of {hits + misses} pictures with the finding {hits} would be referred: {100 * hits / (hits + misses):.1f} %"
         in said
     )
     assert (
-        f"Of {alarms + cleared} without it {cleared} were cleared: {100 * cleared / (alarms + cleared):.1f} %" in said
+        f"Of {alarms + cleared} without it {cleared} would be cleared: {100 * cleared / (alarms + cleared):.1f} %"
+        in said
     )
+    answered = inputs.verification.evaluations[f"{split}/int8"].declined.answered.value
+    assert f"Answered: {100 * answered:.1f} % [" in said
+
+
+def test_the_first_sentence_says_when_the_bundle_declines(inputs: ReportInputs, page: Page, tmp_path: Path) -> None:
+    assert (
+        "It declines to answer with retake where the picture is too poor and with uncertain where it is unlike the "
+        "pictures that the model knows or where its probability is just below the threshold." in page.text("summary")
+    )
+    said = written(tmp_path, answering_all(inputs)).text("summary")
+    assert "otherwise clear. It supports" in said
+    for words in ("retake", "declined", "Answered"):
+        assert words not in said
+
+
+def test_all_four_answers_are_counted_by_truth_and_once(inputs: ReportInputs, page: Page) -> None:
+    """One table, and beside each row what the threshold alone would have got right."""
+    v = inputs.verification
+    said = page.text("decisions")
+    device = answers(inputs)
+    for split in ("val", "test"):
+        of_split = {p.name for p in v.predictions[f"{split}/int8"]}
+        for truth, labels in (("with the finding", (RING, LATE)), ("without", (CLEAR,))):
+            found = [verdict for p, verdict in device if p.name in of_split and p.label in labels]
+            counts = Counter(verdict.decision for verdict in found)
+            finding = truth != "without"
+            right = sum((verdict.probability >= v.decision.threshold) == finding for verdict in found)
+            row = " ".join(str(counts[kind]) for kind in ("refer", "clear", "uncertain", "retake"))
+            assert f"{truth} {len(found)} {row} {100 * right / len(found):.1f} %" in said
+    assert "Right, if nothing were declined" in said
+    assert sum(fields.get("href") == "#declining" for _, fields in page.elements) > 2
+    assert "Answers by label" not in page.text("declining")
+
+
+def test_a_bundle_that_declines_nothing_has_no_columns_for_it(inputs: ReportInputs, tmp_path: Path) -> None:
+    page = written(tmp_path, answering_all(inputs))
+    assert "Uncertain" not in page.text("decisions")
+    assert "declined" not in page.text("decisions") + page.text("gallery")
 
 
 def test_few_findings_are_called_few(page: Page) -> None:
@@ -297,6 +418,26 @@ def test_the_operating_point_shows_both_rules_and_both_levels(inputs: ReportInpu
     assert f"{10 * referred:.1f} %" in said
 
 
+def test_where_every_group_has_the_finding_no_specificity_is_claimed(
+    inputs: ReportInputs, page: Page, tmp_path: Path
+) -> None:
+    """Each patient of this set has a picture with the finding."""
+    v = inputs.verification
+    assert "validation group 10" in page.text("operating")
+    assert re.search(r"group 10 [^%]*% \[[^]]*\] [^%]*% 0 none to measure", page.text("operating"))
+    decision = replace(v.decision, level="group")
+    judged = {
+        key: measure(found, labels=RECIPE.classes, decision=decision, prevalence=0.02, acceptance=v.acceptance)
+        for key, found in v.predictions.items()
+    }
+    by_group = replace(v, decision=decision, evaluations=judged, by_rule={"point": judged["val/int8"].judged})
+    grouped = written(tmp_path, replace(inputs, verification=by_group))
+    assert "Specificity none to measure: every group has the finding" in grouped.text("summary")
+    for section in ("summary", "operating"):
+        assert "0.0 % [0.0, 100.0]" not in page.text(section) + grouped.text(section)
+    assert "validation none to measure: every group has the finding" in grouped.text("operating")
+
+
 def test_predictive_values_are_those_of_the_prevalence(inputs: ReportInputs, page: Page) -> None:
     judged = inputs.verification.evaluations["test/int8"].judged
     hits, alarms = 0.02 * judged.sensitivity.value, 0.98 * (1 - judged.specificity.value)
@@ -305,30 +446,59 @@ def test_predictive_values_are_those_of_the_prevalence(inputs: ReportInputs, pag
     assert re.search(rf"test {expected:.1f} % \[", page.text("operating"))
 
 
-def test_the_gallery_states_how_many_there_are_of_each_kind(inputs: ReportInputs, page: Page) -> None:
-    both = [tally(inputs, split) for split in ("val", "test")]
+def test_the_gallery_counts_what_the_device_answers(inputs: ReportInputs, page: Page) -> None:
+    counts = Counter((p.label != CLEAR, verdict.decision) for p, verdict in answers(inputs))
     said = page.text("gallery")
-    for title, kind in (
-        ("Misses", (True, False)),
-        ("False alarms", (False, True)),
-        ("Hits", (True, True)),
-        ("Correctly cleared", (False, False)),
-    ):
-        assert f"{title}: {sum(counts[kind] for counts in both)} " in said
-    assert said.index("Misses:") < said.index("False alarms:") < said.index("Hits:") < said.index("Correctly cleared:")
+    expected = {
+        "Misses": counts[True, "clear"],
+        "False alarms": counts[False, "refer"],
+        "Findings declined": counts[True, "uncertain"] + counts[True, "retake"],
+        "Others declined": counts[False, "uncertain"] + counts[False, "retake"],
+        "Hits": counts[True, "refer"],
+        "Correctly cleared": counts[False, "clear"],
+    }
+    places = [said.index(f"{title}: {count} ") for title, count in expected.items()]
+    assert places == sorted(places)
+    assert sum(expected.values()) == PICTURES["val"] + PICTURES["test"]
 
 
 def test_every_missed_finding_is_shown(inputs: ReportInputs, page: Page) -> None:
-    v = inputs.verification
-    missed = [
-        p.name
-        for split in ("val", "test")
-        for p in v.predictions[f"{split}/int8"]
-        if p.label != CLEAR and p.probability < v.decision.threshold
-    ]
+    missed = [p.name for p, verdict in answers(inputs) if p.label != CLEAR and verdict.decision == "clear"]
     assert missed
     shown = page.text("gallery").split("False alarms:")[0]
     assert all(name in shown for name in missed)
+
+
+def test_a_picture_that_the_device_declines_is_shown_as_declined_with_the_reason(
+    inputs: ReportInputs, tmp_path: Path
+) -> None:
+    v = inputs.verification
+    found = v.predictions["val/int8"]
+    cleared = next(p for p in found if p.label == CLEAR and p.probability < v.decision.threshold)
+    referred = next(p for p in found if p.label != CLEAR and p.probability >= v.decision.threshold)
+    said = written(tmp_path, dark(inputs, {cleared.name, referred.name})).text("gallery")
+    titles = "|".join(title for title, *_ in KINDS)
+    parts = re.split(rf"({titles}): \d+ \(", said)
+    by_kind = dict(zip(parts[1::2], parts[2::2], strict=True))
+    for title, other, name in (
+        ("Others declined", "Correctly cleared", cleared.name),
+        ("Findings declined", "Hits", referred.name),
+    ):
+        assert name in by_kind[title]
+        assert name not in by_kind[other]
+        assert "retake · too dark: give more light and take it again" in by_kind[title]
+
+
+def test_of_many_declined_pictures_each_reason_is_shown(inputs: ReportInputs) -> None:
+    v = inputs.verification
+    clear = [p for p in v.predictions["val/int8"] if p.label == CLEAR]
+    frequent = [replace(p, measures={**p.measures, "brightness": 0.0}, probability=0.9) for p in clear * 2]
+    rare = replace(clear[0], measures={**clear[0].measures, "size_px": 1.0}, probability=0.01)
+    kinds = gallery(screener(inputs, declining=True), {"val": [*frequent, rare]}, inputs.prepared.samples)
+    kind = next(kind for kind in kinds if kind.title == "Others declined")
+    assert kind.total == 21
+    assert len(kind.shown) == SHOWN
+    assert {each.answer.reasons[0] for each in kind.shown} == {"too_dark", "too_small"}
 
 
 def test_the_gates_are_shown_as_measured(inputs: ReportInputs, page: Page) -> None:
@@ -522,9 +692,17 @@ def test_without_pruning_the_page_promises_nothing_of_it(inputs: ReportInputs, t
     assert "Magnitude pruning" not in page.text("size")
 
 
-def screener(inputs: ReportInputs, *, roles: tuple[str, ...] = export.roles(RECIPE)) -> Screener:
+def screener(
+    inputs: ReportInputs,
+    *,
+    threshold: float | None = None,
+    declining: bool = False,
+    roles: tuple[str, ...] = export.roles(RECIPE),
+) -> Screener:
     v = inputs.verification
-    draft = draft_bundle(inputs.recipe, inputs.prepared, inputs.models, v.decision)
+    decision = v.decision if threshold is None else replace(v.decision, threshold=threshold)
+    acceptance, parts = (v.acceptance, v.parts) if declining else (None, None)
+    draft = draft_bundle(inputs.recipe, inputs.prepared, inputs.models, decision, acceptance=acceptance, parts=parts)
     entries = {
         name: replace(entry, outputs={role: role for role in roles}) for name, entry in draft.manifest.models.items()
     }
@@ -534,13 +712,13 @@ def screener(inputs: ReportInputs, *, roles: tuple[str, ...] = export.roles(RECI
 
 
 def as_kinds(inputs: ReportInputs, found: tuple[Prediction, ...], threshold: float, **options: Any) -> Any:
-    return gallery(screener(inputs, **options), {"val": found}, inputs.prepared.samples, threshold)
+    return gallery(screener(inputs, threshold=threshold, **options), {"val": found}, inputs.prepared.samples)
 
 
 def test_a_picture_that_is_gone_is_said_to_be_gone_in_its_place(inputs: ReportInputs, tmp_path: Path) -> None:
     found = inputs.verification.predictions["val/int8"][:1]
     samples = [replace(sample, path=tmp_path / "gone.png") for sample in inputs.prepared.samples]
-    kinds = gallery(screener(inputs), {"val": found}, samples, 1.0)
+    kinds = gallery(screener(inputs), {"val": found}, samples)
     (shown,) = next(kind for kind in kinds if kind.total).shown
     assert shown.original is None
     assert shown.note == "The picture could not be read for this report: there is no such file."

@@ -54,7 +54,7 @@ def measured(hits: int, positives: int, cleared: int, negatives: int) -> Judged:
             (58, 58, 100, 300),
             "sensitivity >= 0.95",
             False,
-            "profile cannot be shown: too few positive pictures: 58, 59 are needed to show sensitivity 0.95",
+            "profile cannot be shown: 58 positive pictures are too few: 59 are needed to show sensitivity 0.95",
         ),
         ((66, 66, 290, 300), "sensitivity >= 0.95 and specificity >= 0.9", True, "and specificity is at least 0.94"),
         ((66, 66, 270, 300), "sensitivity >= 0.95 and specificity >= 0.9", False, "lower bound of specificity is 0.86"),
@@ -62,9 +62,14 @@ def measured(hits: int, positives: int, cleared: int, negatives: int) -> Judged:
             (66, 66, 10, 10),
             "sensitivity >= 0.95 and specificity >= 0.8",
             False,
-            "cannot be shown: too few negative pictures: 10, 14 are needed to show specificity 0.8",
+            "cannot be shown: 10 negative pictures are too few: 14 are needed to show specificity 0.8",
         ),
-        ((58, 58, 270, 300), "sensitivity >= 0.95 and specificity >= 0.9", False, "profile NOT met: too few positive"),
+        (
+            (58, 58, 270, 300),
+            "sensitivity >= 0.95 and specificity >= 0.9",
+            False,
+            "profile NOT met: 58 positive pictures are too few: 59",
+        ),
     ],
 )
 def test_a_profile_is_met_by_the_lower_bounds_alone(

@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from edge.preprocess import Placement, Preprocessing
 from edge.profile import parse_profile
 from edge.saliency import MapScale
 from edge_runtime import saliency
-from edge_runtime.evaluate import Prediction, calibrated, measure, predict
+from edge_runtime.evaluate import Prediction, calibrated, measure, predict, render_text
 from edge_runtime.pipeline import Screener
 from edge_runtime.selftest import self_test
 
@@ -258,7 +259,7 @@ def test_measures_of_a_small_known_set() -> None:
     assert (found.n, found.n_positive) == (5, 2)
     assert found.auc.value == pytest.approx(5 / 6)
     assert found.sensitivity.value == 0.5
-    assert found.standing.words.startswith("profile cannot be shown: too few positive pictures: 2, ")
+    assert found.standing.words.startswith("profile cannot be shown: 2 positive pictures are too few: ")
     assert found.predictive is None
     # All five are of one group, which a finding is in: it is referred.
     assert [(judged.level, judged.positives, judged.referred) for judged in found.levels] == [
@@ -272,6 +273,19 @@ def test_measures_of_a_small_known_set() -> None:
     assert found.pointing_game.value == 0.5
     assert found.pointing_game_detected is not None
     assert found.pointing_game_detected.value == 1.0
+
+
+def test_where_every_group_has_the_finding_the_text_says_that_there_is_no_specificity() -> None:
+    rows = [prediction("yes", 0.9), prediction("no", 0.6)]
+    by_picture = measure(rows, labels=("no", "yes"), decision=DECISION)
+    by_group = measure(rows, labels=("no", "yes"), decision=replace(DECISION, level="group"), prevalence=0.1)
+    nothing = "none to measure: every group has the finding"
+    assert render_text(by_picture, title="").count(nothing) == 1
+    said = render_text(by_group, title="")
+    for name in ("specificity", "specificity at 99% sensitivity", "of the cleared, without it (NPV)"):
+        assert re.search(rf"^ +{re.escape(name)} +{nothing}$", said, flags=re.MULTILINE)
+    assert "0 of 0" not in said
+    assert "1 positive group is too few: 299 are needed to show sensitivity 0.99" in said
 
 
 def test_evaluation_screens_every_sample_once(tiny_build: TinyBuild, bundle: Bundle) -> None:
@@ -529,7 +543,7 @@ def test_an_evaluation_is_judged_by_the_profile_and_the_prevalence_that_are_give
     words = ["evaluate", tiny_build.bundle, "--data", by_class]
     more = ["--profile", "who-tb-screening-2014", "--prevalence", "0.02"]
     said = edge(*words, *more).stdout
-    assert "who-tb-screening-2014: profile cannot be shown: too few positive pictures: 4, 29 are needed" in said
+    assert "who-tb-screening-2014: profile cannot be shown: 4 positive pictures are too few: 29 are needed" in said
     assert "where 0.02 of those screened have the finding" in said
     assert "(of the network alone 0." in said
     found = json.loads(edge(*words, *more, "--json").stdout)

@@ -1,11 +1,12 @@
-"""Pictures for the reader's own eyes: what was referred and cleared, rightly and wrongly, under what the network saw.
+"""Pictures for the reader's own eyes: what the device answers, rightly and wrongly, and what it declines to answer.
 
-The choice is deterministic and shows the worst: every finding that was cleared, up to a cap, and of the other kinds
-the surest and the closest calls.
+The choice is deterministic and shows the worst: every finding that is cleared, up to a cap; of the others that are
+answered the surest and the closest calls; of those that are declined some for each reason.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -13,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.acceptance import Answer, Answered, Reason, answer
 from edge.dataset import Box, Sample
 from edge.errors import PictureError
 from edge_convert.report.inline import Jpeg, jpeg, page_scale
@@ -27,14 +29,29 @@ CHANGED = 2 / 256
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 
 
+KINDS: tuple[tuple[str, str, bool, tuple[Answer, ...]], ...] = (
+    ("Misses", "with the finding, cleared", True, ("clear",)),
+    ("False alarms", "without the finding, referred", False, ("refer",)),
+    ("Findings declined", "with the finding, not answered", True, ("uncertain", "retake")),
+    ("Others declined", "without the finding, not answered", False, ("uncertain", "retake")),
+    ("Hits", "with the finding, referred", True, ("refer",)),
+    ("Correctly cleared", "without the finding, cleared", False, ("clear",)),
+)
+"""Title, meaning, whether the finding is there, and what the device answers; the costliest error first."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """One picture of the gallery. original, overlay: None where there is none; note: why, or a warning."""
+    """One picture of the gallery. answer: what the device says, with the reasons and the advice where it declines.
+
+    original, overlay: None where there is none; note: why, or a warning.
+    """
 
     name: str
     label: str
     group: str
     split: str
+    answer: Answered
     probability: float
     boxes: int
     original: Jpeg | None
@@ -44,7 +61,7 @@ class Shown:
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """Pictures that were judged alike. total: how many there are; shown: those that the page holds."""
+    """Pictures that were answered alike. total: how many there are; shown: those that the page holds."""
 
     title: str
     meaning: str
@@ -53,58 +70,87 @@ class Kind:
     shown: tuple[Shown, ...]
 
 
-def gallery(
-    screener: Screener, predictions: Mapping[str, Sequence[Prediction]], samples: Sequence[Sample], threshold: float
-) -> tuple[Kind, ...]:
-    """The four kinds, the costliest error first.
+@dataclass(frozen=True, kw_only=True)
+class _Case:
+    """A picture of a split with the device's answer."""
 
-    predictions: the int8 model's, by split. samples: at least those predicted. screener: of the same model, with the
-    scale of its saliency.
+    split: str
+    prediction: Prediction
+    answer: Answered
+
+
+def gallery(
+    screener: Screener, predictions: Mapping[str, Sequence[Prediction]], samples: Sequence[Sample]
+) -> tuple[Kind, ...]:
+    """The kinds in the order of KINDS, without those of declined pictures where the bundle declines nothing.
+
+    predictions: the int8 model's, by split, with the measures that the bundle's limits are held against. samples: at
+    least those predicted. screener: of the same model, with its decision, its limits and the scale of its saliency.
     """
-    positive = screener.manifest.decision.positive
+    manifest = screener.manifest
     places = {sample.name: sample for sample in samples}
-    pool = [(split, p) for split, found in predictions.items() for p in found]
+    threshold = manifest.decision.threshold
+    pool = [
+        _Case(split=split, prediction=p, answer=answer(manifest.acceptance, p.measures, p.probability, threshold))
+        for split, found in predictions.items()
+        for p in found
+    ]
     kinds = []
-    for title, meaning, finding, referred in (
-        ("Misses", "with the finding, cleared", True, False),
-        ("False alarms", "without the finding, referred", False, True),
-        ("Hits", "with the finding, referred", True, True),
-        ("Correctly cleared", "without the finding, cleared", False, False),
-    ):
+    for title, meaning, finding, answers in KINDS:
+        if "retake" in answers and manifest.acceptance is None:
+            continue
         found = [
-            (split, p)
-            for split, p in pool
-            if (p.label in positive) == finding and (p.probability >= threshold) == referred
+            case
+            for case in pool
+            if (case.prediction.label in manifest.decision.positive) == finding and case.answer.decision in answers
         ]
-        # The farther from the threshold, the surer the network was.
-        found.sort(key=lambda pair: (pair[1].probability, pair[1].name), reverse=referred)
-        chosen, chosen_by = _choose(found, worst_first=finding and not referred)
+        chosen, chosen_by = _choose(found, finding=finding, answers=answers)
         kinds.append(
             Kind(
                 title=title,
                 meaning=meaning,
                 chosen_by=chosen_by,
                 total=len(found),
-                shown=tuple(_show(screener, split, p, places[p.name]) for split, p in chosen),
+                shown=tuple(_show(screener, case, places[case.prediction.name]) for case in chosen),
             )
         )
     return tuple(kinds)
 
 
-def _choose(
-    found: Sequence[tuple[str, Prediction]], *, worst_first: bool
-) -> tuple[Sequence[tuple[str, Prediction]], str]:
-    """Some of the pictures, which come surest first, and how they were chosen, in words."""
-    limit = MISSES_SHOWN if worst_first else SHOWN
-    if len(found) <= limit:
-        return found, "all of them, the surest first"
-    if worst_first:
-        return found[:limit], f"the {limit} of the lowest probability"
+def _choose(found: Sequence[_Case], *, finding: bool, answers: tuple[Answer, ...]) -> tuple[Sequence[_Case], str]:
+    """Some of the pictures in the order in which they are shown, and how they were chosen, in words."""
+    referred, cleared = "refer" in answers, "clear" in answers
+    # The farther from the threshold, the surer the network was. What is declined: the likeliest error first.
+    highest_first = referred or not (cleared or finding)
+    order = sorted(found, key=lambda case: (case.prediction.probability, case.prediction.name), reverse=highest_first)
+    if not (referred or cleared):
+        end = "highest" if highest_first else "lowest"
+        if len(order) <= SHOWN:
+            return order, f"all of them, the {end} probability first"
+        return _each_reason_in_turn(order)[:SHOWN], f"each reason in turn, the {end} probability first"
+    missed = finding and cleared
+    limit = MISSES_SHOWN if missed else SHOWN
+    if len(order) <= limit:
+        return order, "all of them, the surest first"
+    if missed:
+        return order[:limit], f"the {limit} of the lowest probability"
     half = limit // 2
-    return [*found[:half], *found[-half:]], f"the {half} surest and the {half} nearest to the threshold"
+    return [*order[:half], *order[-half:]], f"the {half} surest and the {half} nearest to the threshold"
 
 
-def _show(screener: Screener, split: str, prediction: Prediction, sample: Sample) -> Shown:
+def _each_reason_in_turn(declined: Sequence[_Case]) -> list[_Case]:
+    """The first picture of each first reason, then the second of each: else one frequent reason would hide the rest."""
+    seen: Counter[Reason] = Counter()
+    turns = []
+    for case in declined:
+        reason = case.answer.reasons[0]
+        turns.append(seen[reason])
+        seen[reason] += 1
+    return [case for _, case in sorted(zip(turns, declined, strict=True), key=lambda pair: pair[0])]
+
+
+def _show(screener: Screener, case: _Case, sample: Sample) -> Shown:
+    prediction = case.prediction
     original, overlay, note = None, None, ""
     try:
         screening = screener.screen_file(sample.path, explain=True)
@@ -128,7 +174,8 @@ def _show(screener: Screener, split: str, prediction: Prediction, sample: Sample
         name=prediction.name,
         label=prediction.label,
         group=prediction.group,
-        split=split,
+        split=case.split,
+        answer=case.answer,
         probability=prediction.probability,
         boxes=len(sample.boxes),
         original=original,

@@ -75,12 +75,15 @@ def _evidence(inputs: ReportInputs, splits: list[str]) -> dict[str, Any]:
         "headlines": [tables.headline(v.evaluations[f"{split}/int8"], split) for split in reversed(splits)],
         "confusion": {split: tables.confusion_rows(v.evaluations[f"{split}/int8"]) for split in splits},
         "decisions": {
-            split: tables.decision_rows(int8[split], v.decision.positive, threshold, labels=recipe.classes)
+            split: tables.decision_rows(
+                int8[split], v.decision.positive, threshold, v.acceptance, labels=recipe.classes
+            )
             for split in splits
         },
         "known": inputs.reference,
         "known_rows": tables.known_rows(inputs.reference, v.evaluations["val/int8"]),
         "operating": describe(v.decision, {}, v.held_out),
+        "declines": tables.declines(v.acceptance),
         "answering": describe_limits(v.acceptance, threshold),
         "refusals": describe_refusals(v.refusals) if v.refusals is not None else [],
         "limit_rows": tables.limit_rows(v.acceptance),
@@ -131,7 +134,7 @@ def _gallery(inputs: ReportInputs, splits: list[str]) -> tuple[Kind, ...]:
     )
     scaled = replace(draft, manifest=replace(draft.manifest, saliency=v.saliency))
     found = {split: v.predictions[f"{split}/int8"] for split in splits}
-    return gallery(Screener(scaled), found, inputs.prepared.samples, v.decision.threshold)
+    return gallery(Screener(scaled), found, inputs.prepared.samples)
 
 
 def _environment() -> jinja2.Environment:
@@ -144,7 +147,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(percent=_percent, interval=_interval, megabytes=_megabytes, count=_count, four=_four)
-    environment.filters["threshold"] = tables.threshold_words
+    environment.filters.update(threshold=tables.threshold_words, with_code=tables.with_code, words=tables.words)
     environment.globals.update(by_day=css_variables(night=False), by_night=css_variables(night=True))
     return environment
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edge.acceptance import Acceptance
+from markupsafe import Markup, escape
+
+from edge.acceptance import QUALITY, UNLIKE, Acceptance, answer
 from edge.fields import plain
 from edge_convert.recipe import Recipe
 from edge_convert.reference import OwnClass, ReferenceSet
 from edge_convert.verify import ModelSize
 from edge_runtime.evaluate import Evaluation, Prediction
-from edge_runtime.judgement import Standing
+from edge_runtime.judgement import Judged, Standing
 from edge_runtime.metrics import Interval, wilson
 
 SPLIT_WORDS = {"val": "validation", "test": "test"}
@@ -21,7 +25,11 @@ FEW_FINDINGS = 30
 
 @dataclass(frozen=True, kw_only=True)
 class Headline:
-    """Sensitivity and specificity on one split, with the counts they stand on. unit: picture or group."""
+    """Sensitivity and specificity on one split, with the counts they stand on.
+
+    unit: picture or group. judged: the same with its bounds. answered: share of the pictures that are not declined;
+    None where the bundle declines none.
+    """
 
     split: str
     unit: str
@@ -32,8 +40,8 @@ class Headline:
     groups: int
     sensitivity: Interval
     specificity: Interval
-    sensitivity_bound: float
-    specificity_bound: float
+    judged: Judged
+    answered: Interval | None
     standing: Standing
 
     @property
@@ -44,14 +52,18 @@ class Headline:
 
 @dataclass(frozen=True, kw_only=True)
 class DecisionRow:
-    """How the pictures of one truth were decided. right: the share decided as they should be."""
+    """How the pictures of one truth are answered.
+
+    right: the share on the right side of the threshold, answered or not; None where there is no such picture.
+    """
 
     truth: str
-    finding: bool
     n: int
-    referred: int
-    cleared: int
-    right: Interval
+    refer: int
+    clear: int
+    uncertain: int
+    retake: int
+    right: Interval | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,14 +110,19 @@ def headline(evaluation: Evaluation, split: str) -> Headline:
         groups=evaluation.n_groups,
         sensitivity=judged.sensitivity,
         specificity=judged.specificity,
-        sensitivity_bound=judged.sensitivity_bound,
-        specificity_bound=judged.specificity_bound,
+        judged=judged,
+        answered=None if evaluation.declined is None else evaluation.declined.answered,
         standing=evaluation.standing,
     )
 
 
 def decision_rows(
-    predictions: Sequence[Prediction], positive: Sequence[str], threshold: float, *, labels: Sequence[str]
+    predictions: Sequence[Prediction],
+    positive: Sequence[str],
+    threshold: float,
+    acceptance: Acceptance | None,
+    *,
+    labels: Sequence[str],
 ) -> list[DecisionRow]:
     """A row for the findings and a row for the others; before them, where labels are more than two, a row a label."""
     each = [(label, label in positive, (label,)) for label in labels] if len(labels) > 2 else []
@@ -113,18 +130,40 @@ def decision_rows(
     rows = []
     for truth, finding, members in [*each, ("with the finding", True, positive), ("without", False, others)]:
         found = [p for p in predictions if p.label in members]
-        referred = sum(p.probability >= threshold for p in found)
+        said = Counter(answer(acceptance, p.measures, p.probability, threshold).decision for p in found)
+        right = sum((p.probability >= threshold) == finding for p in found)
         rows.append(
             DecisionRow(
                 truth=truth,
-                finding=finding,
                 n=len(found),
-                referred=referred,
-                cleared=len(found) - referred,
-                right=wilson(referred if finding else len(found) - referred, len(found)),
+                refer=said["refer"],
+                clear=said["clear"],
+                uncertain=said["uncertain"],
+                retake=said["retake"],
+                right=wilson(right, len(found)) if found else None,
             )
         )
     return rows
+
+
+def declines(acceptance: Acceptance | None) -> tuple[str, str]:
+    """Where the bundle answers `retake`, and where `uncertain`: the ends of a sentence, "" for never."""
+    if acceptance is None:
+        return "", ""
+    poor = "where the picture is too poor" if acceptance.limits.keys() & {name for name, _, _ in QUALITY} else ""
+    doubts = ["where it is unlike the pictures that the model knows"] if acceptance.limits.keys() & set(UNLIKE) else []
+    doubts += ["where its probability is just below the threshold"] if acceptance.clear_below is not None else []
+    return poor, " or ".join(doubts)
+
+
+def words(name: str) -> str:
+    """A sentence, or the name of a measure or a reason, as one says it."""
+    return name.replace("_px", " in pixels").replace("_", " ")
+
+
+def with_code(sentence: str) -> Markup:
+    """A sentence for the page: what stands between backticks, as in Markdown, becomes code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(sentence))))
 
 
 def confusion_rows(evaluation: Evaluation) -> list[tuple[str, int, list[tuple[int, float]]]]:
@@ -139,7 +178,7 @@ def confusion_rows(evaluation: Evaluation) -> list[tuple[str, int, list[tuple[in
 def limit_rows(acceptance: Acceptance | None) -> list[tuple[str, str, str]]:
     """Each measure of a picture with its lower and upper limit, "" where that side is open."""
     limits = {} if acceptance is None else acceptance.limits
-    return [(name.replace("_", " "), _limit(each.low), _limit(each.high)) for name, each in limits.items()]
+    return [(words(name), _limit(each.low), _limit(each.high)) for name, each in limits.items()]
 
 
 def size_rows(sizes: Sequence[ModelSize]) -> list[SizeRow]:
