@@ -110,7 +110,7 @@ def test_a_profile_that_is_required_and_not_shown_fails_the_build_and_says_how_m
     done = convert(copied, "--set", "gates.require_profile=true")
     assert done.returncode == 1
     assert "MISS  sensitivity's lower bound, by picture" in done.stderr
-    assert " are too few: " in done.stderr
+    assert " too few: " in done.stderr
     assert "are needed to show sensitivity 0.95" in done.stderr
     assert not copied.bundle.exists()
 
