@@ -36,6 +36,7 @@ UNSTOPPED = {
     "gates.max_accuracy_drop": 1.0,
     "gates.max_flips": 1.0,
     "gates.min_saliency_agreement": -1.0,
+    "gates.max_randomised_agreement": 1.0,
 }
 HEAD = (
     "| backbone | side | weights | epochs | float32 AUC | int8 AUC | difference | specificity at 95 % sensitivity "

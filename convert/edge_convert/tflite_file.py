@@ -1,4 +1,4 @@
-"""What somebody else's TFLite file says of itself: its standard metadata, and the operation that ends its graph.
+"""TFLite files: their operations by name, their bytes, and what somebody else's says of itself in standard metadata.
 
 The metadata is a second flatbuffer inside the model's (identifier `M001`, schema metadata_schema.fbs of TFLite Support
 and MediaPipe, version 1.5.0); the files it names are a zip archive after the flatbuffer. Field numbers below are those
@@ -12,7 +12,9 @@ import struct
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
+import flatbuffers
 from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import number_types
 from flatbuffers.encode import Get
@@ -20,6 +22,7 @@ from flatbuffers.table import Table
 
 from edge.errors import EdgeError
 
+MODEL_IDENTIFIER = b"TFL3"
 METADATA_BUFFER = b"TFLITE_METADATA"
 METADATA_IDENTIFIER = b"M001"
 NORMALIZATION, SCORE_CALIBRATION = 1, 2
@@ -28,6 +31,9 @@ GRAY = 2
 # Operations that hand values on and compute nothing.
 PASSING_ON = {"RESHAPE", "SQUEEZE", "DEQUANTIZE", "QUANTIZE"}
 MAX_LABEL_BYTES = 4 << 20
+_OPERATIONS: dict[int, str] = {
+    number: name for name, number in vars(schema.BuiltinOperator).items() if not name.startswith("_")
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,13 +70,21 @@ def read_metadata(model: bytes) -> TfliteMetadata | None:
     return None
 
 
+def operation_name(code: int, deprecated: int) -> str:
+    """What TFLite calls an operator code. deprecated: its field of one byte, all that files before 2020 have."""
+    return _OPERATIONS.get(max(code, deprecated), "CUSTOM")
+
+
+def pack_model(content: Any) -> bytes:
+    """The bytes of a model as flatbuffer objects (`schema.ModelT`). The same objects give the same bytes."""
+    builder = flatbuffers.Builder(1 << 20)
+    builder.Finish(content.Pack(builder), MODEL_IDENTIFIER)
+    return bytes(builder.Output())
+
+
 def last_operation(model: bytes, tensor: int) -> str:
     """The operation that computes a tensor, past those that only hand it on, as TFLite calls it; `` where none does."""
     graph = schema.Model.GetRootAs(model, 0)
-    codes = [graph.OperatorCodes(place) for place in range(graph.OperatorCodesLength())]
-    # Files before 2020 keep the code in a field of one byte.
-    numbers = [max(code.BuiltinCode(), code.DeprecatedBuiltinCode()) for code in codes]
-    names = {number: name for name, number in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
     subgraph = graph.Subgraphs(0)
     made_by = {}
     for place in range(subgraph.OperatorsLength()):
@@ -79,7 +93,7 @@ def last_operation(model: bytes, tensor: int) -> str:
             made_by[operator.Outputs(output)] = operator
     while tensor in made_by:
         operator = made_by[tensor]
-        name: str = names.get(numbers[operator.OpcodeIndex()], "an unknown operation")
+        name = _name_of(graph, operator)
         if name not in PASSING_ON:
             return name
         tensor = operator.Inputs(0)
@@ -92,17 +106,20 @@ def float_operations(model: bytes) -> list[tuple[str, str]]:
     Those that only turn integers into real numbers (DEQUANTIZE) compute nothing and are left out.
     """
     graph = schema.Model.GetRootAs(model, 0)
-    names = {number: name for name, number in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
     real = (schema.TensorType.FLOAT32, schema.TensorType.FLOAT16)
     found = []
     for subgraph in (graph.Subgraphs(place) for place in range(graph.SubgraphsLength())):
         for operator in (subgraph.Operators(place) for place in range(subgraph.OperatorsLength())):
-            code = graph.OperatorCodes(operator.OpcodeIndex())
-            name = names.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()), "CUSTOM")
+            name = _name_of(graph, operator)
             made = [subgraph.Tensors(operator.Outputs(place)) for place in range(operator.OutputsLength())]
             if name != "DEQUANTIZE" and made and any(tensor.Type() in real for tensor in made):
                 found.append((name, made[0].Name().decode()))
     return found
+
+
+def _name_of(graph: Any, operator: Any) -> str:
+    code = graph.OperatorCodes(operator.OpcodeIndex())
+    return operation_name(code.BuiltinCode(), code.DeprecatedBuiltinCode())
 
 
 class _Node:

@@ -16,10 +16,9 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edge.errors import EdgeError
-from edge_convert.tflite_file import AXIS_LABELS, METADATA_BUFFER, METADATA_IDENTIFIER, NORMALIZATION
+from edge_convert.tflite_file import AXIS_LABELS, METADATA_BUFFER, METADATA_IDENTIFIER, NORMALIZATION, pack_model
 
 LABEL_FILE = "labels.txt"
-MODEL_IDENTIFIER = b"TFL3"
 # The oldest reader that understands the fields used here, by the schema's history.
 MIN_PARSER_VERSION = "1.0.0"
 IMAGE = 2
@@ -60,9 +59,7 @@ def with_metadata(model: bytes, described: Described) -> bytes:
     entry = schema.MetadataT()
     entry.name, entry.buffer = METADATA_BUFFER, len(content.buffers) - 1
     content.metadata = [*(content.metadata or []), entry]
-    builder = flatbuffers.Builder(len(model))
-    builder.Finish(content.Pack(builder), MODEL_IDENTIFIER)
-    return _with_file(bytes(builder.Output()), LABEL_FILE, "\n".join(described.labels).encode())
+    return _with_file(pack_model(content), LABEL_FILE, "\n".join(described.labels).encode())
 
 
 def _order_outputs(content: schema.ModelT, name: str, outputs: Sequence[str]) -> None:

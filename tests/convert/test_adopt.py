@@ -23,6 +23,7 @@ from edge.bundle import Bundle, read_bundle
 from edge.errors import EdgeError
 from edge_convert.adopt.commands import adopt
 from edge_convert.keras import keras, tensorflow
+from edge_convert.tflite_file import pack_model
 from edge_runtime.pipeline import Screener
 from edge_runtime.selftest import self_test
 
@@ -193,7 +194,6 @@ def old_style(shape: tuple[int, ...] = (SIDE, SIDE, 3), *, inputs: int = 1, end:
     One fully connected layer over the picture and a softmax, as flatbuffers by the schema: no converter writes uint8
     weights any more. inputs: how many pictures it asks for. end: its last operation.
     """
-    import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
     random = np.random.default_rng(4)
@@ -239,9 +239,7 @@ def old_style(shape: tuple[int, ...] = (SIDE, SIDE, 3), *, inputs: int = 1, end:
         operator.builtinOptionsType, operator.builtinOptions = kind, options
         model.operatorCodes.append(code)
         graph.operators.append(operator)
-    builder = flatbuffers.Builder(1 << 16)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    return pack_model(model)
 
 
 @pytest.fixture(scope="session")

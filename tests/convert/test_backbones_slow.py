@@ -1,7 +1,7 @@
 """Every network goes the whole way: trained, pruned, exported to both files, and run by the device's own code.
 
 The weights are random and so are the pictures: this asks whether the way works, not how well anything screens.
-`python tests/convert/test_backbones_slow.py NAME` prints the row of docs/backbones.md.
+`PYTHONPATH=tests python tests/convert/test_backbones_slow.py NAME` prints the row of docs/backbones.md.
 """
 
 from __future__ import annotations
@@ -11,28 +11,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from random_networks import PICTURES, SIDE_PX, SPARSITY, a_recipe, settle, smooth_noise
 
 from edge.dataset import Sample
 from edge_convert.backbones import BACKBONES, find_backbone
 from edge_convert.export import check_integer_only, export_float, export_int8, model_entry, roles
-from edge_convert.keras import keras
 from edge_convert.network import build_classifier, feature_maps, scaled
 from edge_convert.prepare import Prepared
 from edge_convert.progress import finish
 from edge_convert.prune.magnitude import choose_layers, prune
-from edge_convert.recipe import NetworkRecipe, PruneRecipe, Recipe, SaliencyRecipe, TrainRecipe
+from edge_convert.recipe import NetworkRecipe, Recipe, SaliencyRecipe
 from edge_convert.saliency.readout import fit_readout
 from edge_convert.train.finetune import finetune
 from edge_runtime import saliency
 from edge_runtime.interpreter import Network
 
-SIDE_PX = 96
-PICTURES = 24
-SPARSITY = 0.5
 CASES = [
     *(pytest.param(name, {}, id=name) for name in BACKBONES),
     pytest.param("vgg16", {"head": "dense"}, id="vgg16-dense"),
@@ -40,23 +36,6 @@ CASES = [
     pytest.param("resnet50", {"colour": "grey", "width": 0.5}, id="resnet50-grey-half"),
     pytest.param("efficientnetb0", {"colour": "grey", "width": 0.5}, id="efficientnetb0-grey-half"),
 ]
-
-
-def a_recipe(name: str, **network: Any) -> Recipe:
-    return Recipe(
-        name="slow",
-        classes=("no", "yes"),
-        positive=("yes",),
-        network=NetworkRecipe(backbone=name, side_px=SIDE_PX, weights="none", **network),
-        train=TrainRecipe(epochs=1, batch=8, learning_rate=1e-6),
-        prune=PruneRecipe(sparsity=SPARSITY, epochs=2, learning_rate=1e-6),
-    )
-
-
-def smooth_noise(count: int, seed: int) -> NDArray[np.uint8]:
-    """(count, side, side, 3) uint8: coloured clouds, as pictures have neighbours that resemble each other."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (count, 12, 12, 3), np.uint8)
-    return np.stack([cv2.resize(c, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_CUBIC) for c in coarse])
 
 
 def as_prepared(pictures: NDArray[np.uint8]) -> Prepared:
@@ -86,17 +65,6 @@ def as_prepared(pictures: NDArray[np.uint8]) -> Prepared:
         targets=targets.astype(np.int64),
         unreadable=(),
     )
-
-
-def settle(model: Any, pictures: NDArray[np.float32]) -> None:
-    """Give batch normalisation the statistics of these pictures: with those it is born with, int8 sees only zeros."""
-    normalisations = [layer for layer in model.layers if isinstance(layer, keras().layers.BatchNormalization)]
-    momenta = [layer.momentum for layer in normalisations]
-    for layer in normalisations:
-        layer.momentum = 0.0
-    model(pictures, training=True)
-    for layer, momentum in zip(normalisations, momenta, strict=True):
-        layer.momentum = momentum
 
 
 @dataclass(frozen=True, kw_only=True)

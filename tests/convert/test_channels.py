@@ -231,6 +231,27 @@ def test_importance_by_scale_needs_batch_normalisation() -> None:
     np.testing.assert_allclose(scores["conv_pw_1"], np.mean(gammas, axis=0))
 
 
+def test_a_piece_is_timed_at_fewer_channels_where_any_of_its_layers_may_lose_some(tmp_path: Path) -> None:
+    """Two convolutions of one shape: what follows the later one fixes its channels, those of the earlier may go."""
+    layers = keras().layers
+    picture = keras().Input((8, 8, 3))
+    x = layers.Conv2D(16, 1, name="stem")(picture)
+    x = layers.Conv2D(16, 1, name="free")(x)
+    x = layers.Conv2D(16, 1, name="fixed")(x)
+    x = layers.LayerNormalization()(x)
+    model = keras().Model(picture, layers.Dense(2)(layers.GlobalAveragePooling2D()(x)))
+    graph = ChannelGraph(model)
+    assert "free" in graph.groups
+    assert "fixed" not in graph.groups
+    table = finish(measure_table(graph, tmp_path / "latency.json"))
+    rows = json.loads((tmp_path / "latency.json").read_text())["rows"]
+    (grid,) = (row["grid"] for row in rows if row["piece"]["kind"] == "conv" and row["piece"]["taken"] == 16)
+    assert grid["given"] == [8, 16]
+    assert {layer.piece for layer in table.layers if layer.name == "free"} == {
+        layer.piece for layer in table.layers if layer.name == "fixed"
+    }
+
+
 @pytest.mark.parametrize(
     ("piece", "shape"),
     [

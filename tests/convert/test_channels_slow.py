@@ -45,8 +45,10 @@ calibration = "none"
 [gates]
 min_auc = 0.0
 max_auc_drop = 1.0
+max_accuracy_drop = 1.0
 max_flips = 1.0
 min_saliency_agreement = -1.0
+max_randomised_agreement = 1.0
 """
 
 

@@ -27,12 +27,12 @@ from edge_convert.quantize.debug import LayerError, layer_errors, to_csv
 from edge_convert.quantize.equalise import equalise
 from edge_convert.quantize.judge import Cost, Judge
 from edge_convert.quantize.layers import layers_of, own_buffers, set_values, values
-from edge_convert.quantize.ranges import Ranges, observe, quantize, read_graph, set_ranges, write_graph
+from edge_convert.quantize.ranges import Ranges, observe, quantize, read_graph, set_ranges
 from edge_convert.quantize.record import load_quantization
 from edge_convert.quantize.repair import excess
 from edge_convert.quantize.watch import Watched, pairs
 from edge_convert.recipe import GateRecipe, Recipe, read_recipe
-from edge_convert.tflite_file import float_operations
+from edge_convert.tflite_file import float_operations, pack_model
 from edge_convert.tflite_metadata import with_metadata
 
 BACKBONE = find_backbone("efficientnet-lite0")
@@ -116,7 +116,7 @@ def test_the_float_file_with_ranges_gives_what_the_converter_gives(
 
 def built_as_float(float32: bytes) -> bytes:
     """Files are read without their metadata too."""
-    return write_graph(read_graph(float32))
+    return pack_model(read_graph(float32))
 
 
 def test_clipping_never_widens_a_range_and_keeps_zero_inside(float32: bytes, pictures: NDArray[np.uint8]) -> None:
@@ -168,7 +168,7 @@ def test_files_of_two_networks_are_not_compared(float32: bytes) -> None:
     content = read_graph(float32)
     content.subgraphs[0].operators.pop()
     with pytest.raises(EdgeError, match="not of one network"):
-        pairs(Watched(float32), Watched(write_graph(content)))
+        pairs(Watched(float32), Watched(pack_model(content)))
 
 
 def test_bias_correction_takes_back_a_bias_that_was_moved(
@@ -180,7 +180,7 @@ def test_bias_correction_takes_back_a_bias_that_was_moved(
     own_buffers(content, {layer.bias})
     moved = values(content, layer.bias) + 4000
     set_values(content, layer.bias, moved)
-    mended = finish(correct_biases(float32, write_graph(content), pictures[:8], BACKBONE))
+    mended = finish(correct_biases(float32, pack_model(content), pictures[:8], BACKBONE))
     assert len(mended) == pytest.approx(len(sound), rel=0.01)
 
     def mean_error(model: bytes) -> float:
@@ -194,7 +194,7 @@ def test_bias_correction_takes_back_a_bias_that_was_moved(
             total = total + difference.reshape(-1, difference.shape[-1]).mean(axis=0)
         return float(np.abs(total / 8).mean())
 
-    assert mean_error(mended) < 0.2 * mean_error(write_graph(content))
+    assert mean_error(mended) < 0.2 * mean_error(pack_model(content))
     assert mean_error(mended) <= mean_error(sound)
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TinyBuild, edge, once_for_all_workers
+from conftest import TinyBuild, edge
+from environments import ENVIRONMENTS, environment
 from numpy.typing import NDArray
 
 from edge.errors import InterpreterError
@@ -21,14 +21,6 @@ from edge_runtime.pipeline import Screener
 
 ROOT = Path(__file__).parents[2]
 STEP = 1 / 256
-# Kept between runs: making one takes half a minute and a download.
-CACHE = ROOT / "build/interpreters"
-# opencv-python-headless 4.12 and later want numpy 2; tflite-runtime 2.14 cannot use it.
-ENVIRONMENTS = {
-    "litert-1.4.0": ("ai-edge-litert", ["ai-edge-litert==1.4.0", "numpy", "opencv-python-headless", "click"]),
-    "litert-2.3.0": ("ai-edge-litert", ["ai-edge-litert==2.3.0", "numpy", "opencv-python-headless", "click"]),
-    "tflite-2.14.0": ("tflite-runtime", ["tflite-runtime==2.14.0", "numpy<2", "opencv-python-headless<4.12", "click"]),
-}
 PROGRAM = """
 import json, sys
 from pathlib import Path
@@ -37,26 +29,6 @@ from edge_runtime.pipeline import Screener
 screener = Screener.open(Path(sys.argv[1]), interpreter=sys.argv[2])
 print(json.dumps([screener.screen_file(Path(line.strip())).outputs.tolist() for line in sys.stdin]))
 """
-
-
-def environment(name: str) -> Path:
-    """The Python of the named environment, made where it is not there. Skips without uv, Python 3.11 or a network."""
-    python = CACHE / name / "bin/python"
-    uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    with once_for_all_workers(CACHE / f"{name}.lock"):
-        if python.exists() and (CACHE / name / ".complete").exists():
-            return python
-        if uv is None:
-            pytest.skip("there is no uv to make environments with")
-        for words in (
-            ["venv", "--quiet", "--clear", "--python", "3.11", str(CACHE / name)],
-            ["pip", "install", "--quiet", "--python", str(python), *ENVIRONMENTS[name][1]],
-        ):
-            done = subprocess.run([uv, *words], capture_output=True, text=True, check=False)
-            if done.returncode:
-                pytest.skip(f"the environment cannot be made: {done.stderr.strip().splitlines()[-1]}")
-        (CACHE / name / ".complete").touch()
-    return python
 
 
 def outputs_in(python: Path | str, package: str, bundle: Path, pictures: list[Path]) -> NDArray[np.float64]:

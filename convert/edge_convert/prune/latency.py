@@ -138,7 +138,7 @@ def measure_table(graph: ChannelGraph, path: Path) -> Steps[LatencyTable]:
     machine = this_machine().key
     kept = _read(path, machine)
     missing = [piece for piece in dict.fromkeys(layer.piece for layer in layers) if piece not in kept]
-    axes = {layer.piece: _axes(graph, layer) for layer in layers}
+    axes = _axes_of(graph, layers)
     if missing:
         points = [
             _at(piece, taken, given)
@@ -215,8 +215,20 @@ def _at(piece: Piece, taken: int, given: int) -> Piece:
     return replace(piece, taken=taken, given=given)
 
 
-def _axes(graph: ChannelGraph, layer: TimedLayer) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    return _axis(graph, layer.takes, layer.piece.taken), _axis(graph, layer.gives, layer.piece.given)
+def _axes_of(graph: ChannelGraph, layers: Sequence[TimedLayer]) -> dict[Piece, tuple[tuple[int, ...], tuple[int, ...]]]:
+    """The channel counts, in and out, to measure each piece at.
+
+    Of several layers with one piece some may be cut and others not: it is measured for those that may.
+    """
+    found: dict[Piece, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+    for layer in layers:
+        piece = layer.piece
+        taken, given = found.get(piece, ((), ()))
+        found[piece] = (
+            max(taken, _axis(graph, layer.takes, piece.taken), key=len),
+            max(given, _axis(graph, layer.gives, piece.given), key=len),
+        )
+    return found
 
 
 def _axis(graph: ChannelGraph, names: Sequence[str], size: int) -> tuple[int, ...]:

@@ -10,10 +10,11 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
+
+from edge_convert.tflite_file import pack_model
 
 Kind = Literal["conv", "depthwise", "dense", "add", "multiply", "logistic", "mean", "max_pool", "average_pool"]
 SCALE = 1 / 32
@@ -141,9 +142,7 @@ class _Writer:
         opcode.builtinCode, opcode.deprecatedBuiltinCode, opcode.version = code, min(code, 127), version
         model = schema.ModelT()
         model.version, model.operatorCodes, model.subgraphs, model.buffers = 3, [opcode], [graph], self.buffers
-        builder = flatbuffers.Builder(1024)
-        builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-        return bytes(builder.Output())
+        return pack_model(model)
 
 
 def _with(options: Any, **values: Any) -> Any:

@@ -12,8 +12,9 @@ from edge_convert.backbones.contract import Backbone
 from edge_convert.network import scaled
 from edge_convert.progress import Progress, Steps
 from edge_convert.quantize.layers import NO_LIMIT, RELU6, Layer, layers_of, own_buffers, set_values, values
-from edge_convert.quantize.ranges import read_graph, write_graph
+from edge_convert.quantize.ranges import read_graph
 from edge_convert.quantize.watch import Place, Watched, pairs
+from edge_convert.tflite_file import pack_model
 
 LEAST_ACTIVE = 0.25
 """A channel that its activation clips nearly everywhere would ask for an endless correction."""
@@ -34,7 +35,7 @@ def correct_biases(float32: bytes, int8: bytes, pictures: NDArray[np.uint8], bac
     tensors = content.subgraphs[0].tensors
     places = [of_output[layer.output] for layer in layers]
     wanted, active = _means(real, places, pictures, backbone)
-    model = write_graph(content)
+    model = pack_model(content)
     for done, (layer, place) in enumerate(zip(layers, places, strict=True), start=1):
         found, _ = _means(Watched(model), [_place(layer)], pictures, backbone)
         shift = found[layer.output] - wanted[place.index]
@@ -44,7 +45,7 @@ def correct_biases(float32: bytes, int8: bytes, pictures: NDArray[np.uint8], bac
         steps = np.asarray(tensors[layer.bias].quantization.scale, np.float64)
         bias = values(content, layer.bias).astype(np.int64) - np.rint(shift / steps).astype(np.int64)
         set_values(content, layer.bias, np.clip(bias, -(2**31), 2**31 - 1))
-        model = write_graph(content)
+        model = pack_model(content)
         yield Progress(done=done, total=len(layers))
     return model
 

@@ -29,8 +29,9 @@ from edge_convert.quantize.layers import (
     set_values,
     values,
 )
-from edge_convert.quantize.ranges import read_graph, write_graph
+from edge_convert.quantize.ranges import read_graph
 from edge_convert.quantize.watch import Place, Watched, operation_names
+from edge_convert.tflite_file import pack_model
 
 HIGHEST = 5.7
 """What a channel before ReLU6 is raised to at most: 5 % below where it would be cut."""
@@ -56,7 +57,7 @@ def equalise(float32: bytes, pictures: NDArray[np.uint8], backbone: Backbone) ->
         _multiply(content, first.kernel, OUTPUT_AXIS[first.operation], factor)
         _multiply(content, first.bias, 0, factor)
         _multiply(content, second.kernel, INPUT_AXIS[second.operation], 1 / factor)
-    return write_graph(content), len(pairs)
+    return pack_model(content), len(pairs)
 
 
 def _factors(strongest: NDArray[np.float64], limit: int, *, depthwise: bool) -> NDArray[np.float64]:

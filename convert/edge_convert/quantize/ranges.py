@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
@@ -23,9 +22,8 @@ from edge_convert.network import scaled
 from edge_convert.progress import Progress, Steps
 from edge_convert.quantize.layers import OUTPUT_AXIS
 from edge_convert.quantize.watch import Place, Watched, pairs
-from edge_convert.tflite_file import METADATA_BUFFER
+from edge_convert.tflite_file import METADATA_BUFFER, pack_model
 
-MODEL_IDENTIFIER = b"TFL3"
 BINS = 2048
 STEPS = 255
 HANDING_ON = ("PAD", "PADV2", "MIRROR_PAD", "CONCATENATION", "RESHAPE", "STRIDED_SLICE")
@@ -188,7 +186,7 @@ def _with_ranges(float32: bytes, ranges: Ranges) -> bytes:
         parameters = schema.QuantizationParametersT()
         parameters.min, parameters.max = np.array([low], np.float32), np.array([high], np.float32)
         content.subgraphs[graph].tensors[index].quantization = parameters
-    return write_graph(content)
+    return pack_model(content)
 
 
 def read_graph(model: bytes) -> Any:
@@ -196,10 +194,3 @@ def read_graph(model: bytes) -> Any:
     content = schema.ModelT.InitFromPackedBuf(model)
     content.metadata = [entry for entry in content.metadata or [] if entry.name != METADATA_BUFFER]
     return content
-
-
-def write_graph(content: Any) -> bytes:
-    """The bytes of flatbuffer objects."""
-    builder = flatbuffers.Builder(1 << 20)
-    builder.Finish(content.Pack(builder), MODEL_IDENTIFIER)
-    return bytes(builder.Output())

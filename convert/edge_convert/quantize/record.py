@@ -8,20 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.fields import build, plain
-from edge_convert.quantize.judge import Cost
 from edge_convert.quantize.repair import Attempt, Repair, line
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tried:
-    """One attempt of the repair search, without its file. See `repair.Attempt`."""
-
-    remedy: str
-    cost: Cost | None
-    misses: tuple[str, ...]
-    seconds: float
-    float_layers: tuple[str, ...]
-    why: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +21,7 @@ class QuantizeRecord:
 
     pictures: int
     coverage: str
-    tried: tuple[Tried, ...]
+    tried: tuple[Attempt, ...]
     kept: int
     float_operations: tuple[str, ...]
 
@@ -43,8 +30,7 @@ class QuantizeRecord:
         said = [f"int8 ranges set by {self.pictures} pictures, chosen by: {self.coverage}"]
         if self.tried:
             kept = self.tried[self.kept]
-            passed = kept.cost is not None and not kept.misses
-            state = "which meets the gates" if passed else "which MISSES " + ", ".join(kept.misses)
+            state = "which meets the gates" if kept.passed else "which MISSES " + ", ".join(kept.misses)
             said.append(f"{len(self.tried)} int8 files were tried on validation; kept: {kept.remedy}, {state}")
         if self.float_operations:
             said.append(
@@ -55,7 +41,7 @@ class QuantizeRecord:
 
     def table(self) -> list[str]:
         """The search, a line an attempt, the kept one marked."""
-        return [f"{'>' if n == self.kept else ' '} {line(_attempt(tried))}" for n, tried in enumerate(self.tried)]
+        return [f"{'>' if n == self.kept else ' '} {line(tried)}" for n, tried in enumerate(self.tried)]
 
     def summary(self) -> dict[str, Any]:
         """For the manifest."""
@@ -64,21 +50,10 @@ class QuantizeRecord:
 
 def record_of(pictures: int, coverage: str, found: Repair | None, float_operations: tuple[str, ...]) -> QuantizeRecord:
     """The record of a finished quantization. found: None where no repair was asked for."""
-    attempts = found.attempts if found is not None else ()
     return QuantizeRecord(
         pictures=pictures,
         coverage=coverage,
-        tried=tuple(
-            Tried(
-                remedy=a.remedy,
-                cost=a.cost,
-                misses=a.misses,
-                seconds=a.seconds,
-                float_layers=a.float_layers,
-                why=a.why,
-            )
-            for a in attempts
-        ),
+        tried=found.attempts if found is not None else (),
         kept=found.kept if found is not None else 0,
         float_operations=float_operations,
     )
@@ -92,14 +67,3 @@ def save_quantization(path: Path, record: QuantizeRecord) -> None:
 def load_quantization(path: Path) -> QuantizeRecord:
     """What `save_quantization` wrote."""
     return build(QuantizeRecord, json.loads(path.read_text(encoding="utf-8")))
-
-
-def _attempt(tried: Tried) -> Attempt:
-    return Attempt(
-        remedy=tried.remedy,
-        cost=tried.cost,
-        misses=tried.misses,
-        seconds=tried.seconds,
-        float_layers=tried.float_layers,
-        why=tried.why,
-    )

@@ -50,7 +50,6 @@ class Attempt:
     seconds: float
     float_layers: tuple[str, ...] = ()
     why: str = ""
-    model: bytes = field(default=b"", repr=False)
 
     @property
     def passed(self) -> bool:
@@ -60,10 +59,11 @@ class Attempt:
 
 @dataclass(frozen=True, kw_only=True)
 class Repair:
-    """What was tried, in order, and the number of the attempt that was kept: the first that passed, or the best."""
+    """What was tried, in order. kept: the number of the first attempt that passed, or of the best. model: its file."""
 
     attempts: tuple[Attempt, ...]
     kept: int
+    model: bytes = field(repr=False)
 
     @property
     def chosen(self) -> Attempt:
@@ -88,7 +88,8 @@ def repair(
             break
         yield from stage()
     passed = [n for n, attempt in enumerate(search.attempts) if attempt.passed]
-    return Repair(attempts=tuple(search.attempts), kept=passed[0] if passed else search.best())
+    kept = passed[0] if passed else search.best()
+    return Repair(attempts=tuple(search.attempts), kept=kept, model=search.models[kept])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +114,8 @@ class _Search:
         self.recipe, self.prepared, self.float32, self.judge = recipe, prepared, float32, judge
         self.backbone: Backbone = find_backbone(recipe.network.backbone)
         self.attempts: list[Attempt] = []
+        self.models: dict[int, bytes] = {}
+        """By the number of the attempt, where it could be made."""
         self._made_of: dict[int, _MadeOf] = {}
 
     def measure(
@@ -140,8 +143,8 @@ class _Search:
             misses=cost.misses(self.recipe.gates),
             seconds=time.monotonic() - start,
             float_layers=float_layers,
-            model=model,
         )
+        self.models[len(self.attempts)] = model
         self.attempts.append(attempt)
         yield Progress(done=len(self.attempts), total=len(self.attempts), note=line(attempt))
 
@@ -182,7 +185,7 @@ class _Search:
         start = self._best_ranges()
         few = _spread(self._made_of[start].pictures)
         begun = time.monotonic()
-        model = yield from correct_biases(self._made_of[start].float32, self.attempts[start].model, few, self.backbone)
+        model = yield from correct_biases(self._made_of[start].float32, self.models[start], few, self.backbone)
         remedy = f"{self.attempts[start].remedy}; biases corrected on {len(few)} pictures"
         yield from self.measure(remedy, lambda: model, begun=begun)
 
@@ -201,9 +204,7 @@ class _Search:
         """Keep layers in float32: the dense ones, which costs next to nothing, then the worst, few first."""
         start = self._best_ranges()
         made = self._made_of[start]
-        errors = yield from layer_errors(
-            made.float32, self.attempts[start].model, _spread(made.pictures), self.backbone
-        )
+        errors = yield from layer_errors(made.float32, self.models[start], _spread(made.pictures), self.backbone)
         last = tuple(error.name for error in errors if error.operation in LAST_OPERATIONS)
         first = min(error.order for error in errors if error.operation in ("CONV_2D", "DEPTHWISE_CONV_2D"))
         # The first convolution reads the picture, which is integers.

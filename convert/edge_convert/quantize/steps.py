@@ -45,5 +45,5 @@ def checked(recipe: Recipe, int8: bytes, found: Repair | None) -> tuple[bytes, t
     if found is None or found.kept == 0:
         return int8, export.check_integer_only(recipe, int8)
     chosen = found.chosen
-    data = with_metadata(chosen.model, export.description(recipe))
+    data = with_metadata(found.model, export.description(recipe))
     return data, export.check_integer_only(recipe, data, chosen.float_layers)

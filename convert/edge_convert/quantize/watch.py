@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edge.errors import EdgeError
 from edge.native_stderr import without_chatter
+from edge_convert.tflite_file import operation_name
 from edge_runtime.interpreter import to_real
 
 CONVERTING = ("QUANTIZE", "DEQUANTIZE", "INPUT")
@@ -92,9 +93,7 @@ def pairs(real: Watched, small: Watched) -> list[tuple[Place, Place]]:
 
 def operation_names(content: Any) -> list[str]:
     """The name of each operator code of a file, as TFLite calls it."""
-    names = {number: name for name, number in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
-    # Files before 2020 keep the code in a field of one byte.
-    return [names.get(max(c.builtinCode, c.deprecatedBuiltinCode), "CUSTOM") for c in content.operatorCodes]
+    return [operation_name(code.builtinCode, code.deprecatedBuiltinCode) for code in content.operatorCodes]
 
 
 def _activations(content: Any, graph: int) -> Iterator[Place]:

@@ -1,0 +1,44 @@
+"""Networks with random weights, and pictures of noise: for what asks whether a way works, not how well it screens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_convert.keras import keras
+from edge_convert.recipe import NetworkRecipe, PruneRecipe, Recipe, TrainRecipe
+
+SIDE_PX = 96
+PICTURES = 24
+SPARSITY = 0.5
+
+
+def a_recipe(name: str, **network: Any) -> Recipe:
+    return Recipe(
+        name="slow",
+        classes=("no", "yes"),
+        positive=("yes",),
+        network=NetworkRecipe(backbone=name, side_px=SIDE_PX, weights="none", **network),
+        train=TrainRecipe(epochs=1, batch=8, learning_rate=1e-6),
+        prune=PruneRecipe(sparsity=SPARSITY, epochs=2, learning_rate=1e-6),
+    )
+
+
+def smooth_noise(count: int, seed: int) -> NDArray[np.uint8]:
+    """(count, side, side, 3) uint8: coloured clouds, as pictures have neighbours that resemble each other."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (count, 12, 12, 3), np.uint8)
+    return np.stack([cv2.resize(c, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_CUBIC) for c in coarse])
+
+
+def settle(model: Any, pictures: NDArray[np.float32]) -> None:
+    """Give batch normalisation the statistics of these pictures: with those it is born with, int8 sees only zeros."""
+    normalisations = [layer for layer in model.layers if isinstance(layer, keras().layers.BatchNormalization)]
+    momenta = [layer.momentum for layer in normalisations]
+    for layer in normalisations:
+        layer.momentum = 0.0
+    model(pictures, training=True)
+    for layer, momentum in zip(normalisations, momenta, strict=True):
+        layer.momentum = momentum
