@@ -30,6 +30,7 @@ from edge_convert.quantize.steps import chosen_pictures, mended
 from edge_convert.recipe import Recipe
 from edge_convert.reference import ReferenceSet, load_reference, make_reference
 from edge_convert.report import ReportInputs, write_report
+from edge_convert.report.tradeoff import Beside
 from edge_convert.run_folder import RunFolder, key_of
 from edge_convert.saliency.readout import Readout, fit_readout
 from edge_convert.train.checkpoint import Checkpoint
@@ -103,8 +104,13 @@ class Builder:
         logs: Path | None = None,
         data_folder: RunFolder | None = None,
         fold: Fold | None = None,
+        beside: Beside | None = None,
     ) -> None:
-        """start: this stage and those after it run in any case. data_folder: where the data stage is, if elsewhere."""
+        """start: this stage and those after it run in any case. data_folder: where the data stage is, if elsewhere.
+
+        beside: cases of a sweep for the report.
+        """
+        self.beside = beside
         self.recipe, self.folder, self.source, self.fold = recipe, folder, source, fold
         self.data_folder = data_folder or folder
         self.start, self.logs = start, logs
@@ -245,6 +251,7 @@ class Builder:
             quantized=self._quantized(),
             bundle=bundle,
             reference=self._known(bundle),
+            beside=self.beside,
         )
         write_report(path, inputs)
         yield StageEvent(stage="report", progress=Progress(done=1, total=1, note=str(path)))

@@ -89,7 +89,7 @@ def model_card(manifest: Manifest, verification: Verification) -> str:
         "",
         "## Measures",
         "",
-        *(_block(render_text(e, title=key)) for key, e in verification.evaluations.items()),
+        *(_block(render_text(e, title=key, timed=False)) for key, e in verification.evaluations.items()),
         *_maps(verification),
         "## Gates",
         "",
@@ -98,8 +98,31 @@ def model_card(manifest: Manifest, verification: Verification) -> str:
         "",
         *(f"- {limit}" for limit in LIMITS),
         "",
+        "## Built again",
+        "",
+        *(f"- {line}" for line in built_again(manifest)),
+        "",
     ]
     return "\n".join(lines)
+
+
+def built_again(manifest: Manifest) -> list[str]:
+    """Whether the same build gives the same file, and what of this one would not come out the same."""
+    recipe, channels = manifest.recipe, manifest.metrics.get("channels")
+    differs = []
+    if channels:
+        differs.append(
+            f"which channels went was decided by times measured on {channels['machine']}, and these times are told here"
+        )
+    if recipe["train"]["strategy"] != "none":
+        differs.append("it was trained on several devices together, and their number changes the order of sums")
+    whole = (
+        "The same recipe, pictures, versions (manifest.json names them) and processor give this file again, "
+        "byte for byte. It holds no date, and no time of a build's steps."
+    )
+    if not differs:
+        return [whole]
+    return ["Built again from the same recipe and pictures it may come out otherwise:", *differs]
 
 
 def _maps(verification: Verification) -> list[str]:

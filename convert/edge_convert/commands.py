@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 @click.option("--seeds", type=click.IntRange(min=1), default=1, help="Train with this many seeds; mean and spread.")
 @click.option("--folds", type=click.IntRange(min=3), help="Cross-validate on this many folds besides, groups whole.")
 @click.option("--tensorboard", "logs", type=FILE, metavar="DIR", help="Write TensorBoard's logs of training there.")
+@click.option(
+    "--beside", type=FILE, metavar="SWEEP.json", help="Show a sweep's cases beside this build, in the report."
+)
 @click.option("--weights", type=str, help="Overrides network.weights: imagenet, package, none or a file.")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Overrides a key, such as train.epochs=4.")
 def convert(
@@ -38,6 +41,7 @@ def convert(
     seeds: int,
     folds: int | None,
     logs: Path | None,
+    beside: Path | None,
     weights: str | None,
     changes: tuple[str, ...],
 ) -> None:
@@ -68,6 +72,7 @@ def convert(
         logs=logs,
         seeds=seeds,
         folds=folds or 0,
+        beside=beside,
     )
     build = _draw(events)
     click.echo(gate_table(build.verification.gates))

@@ -17,6 +17,7 @@ from edge_convert import export, network
 from edge_convert.builder import STAGES, Builder, Events, Leaks, Source, StageEvent
 from edge_convert.recipe import Recipe
 from edge_convert.repeat import Repeats, cross_validate, forget_repeats, repeat_seeds
+from edge_convert.report.tradeoff import read_beside
 from edge_convert.run_folder import RunFolder
 from edge_convert.saliency.cut import require_finer_layer
 from edge_convert.saliency.gradient import check_gradient
@@ -51,6 +52,7 @@ def convert(
     logs: Path | None = None,
     seeds: int = 1,
     folds: int = 0,
+    beside: Path | None = None,
 ) -> Generator[StageEvent, None, Build]:
     """Labelled pictures to a bundle and a report.
 
@@ -58,7 +60,8 @@ def convert(
     this stage and those after it are run even where their artefacts hold. leaks: what to do with a group or picture
     that is in several splits: refuse the data set, or drop it from all but the last of them. logs: TensorBoard's
     folder. seeds: how many seeds to train with, on the same splits; the bundle is the recipe's own seed's. folds: of a
-    cross-validation by group besides the bundle, 0 for none. Yields what it is doing; returns where the results are.
+    cross-validation by group besides the bundle, 0 for none. beside: the `sweep.json` of a sweep whose cases the report
+    shows beside this build. Yields what it is doing; returns where the results are.
     Raises DataError for a leaking or unusable data set, GateError (after the report is written) where the int8 model
     misses a gate.
     """
@@ -67,12 +70,13 @@ def convert(
     require_outside(out, data)
     dataset = read_dataset(data, group_pattern=group_pattern)
     check_early(recipe, dataset, seeds, folds)
+    others = None if beside is None else read_beside(beside)
     if logs is not None:
         require_writable(logs)
     with RunFolder.opened(out) as folder:
         yield StageEvent(stage="reading")
         source = Source(dataset=dataset, identity=dataset.identity(), leaks=leaks, seed=recipe.seed)
-        builder = Builder(recipe, folder, source, start=start, logs=logs)
+        builder = Builder(recipe, folder, source, start=start, logs=logs, beside=others)
         yield from train_and_verify(builder)
         verification = builder.verification
         if verification.passed:

@@ -25,7 +25,7 @@ from edge_convert.acceptance.learn import FAMILIAR, Learned, learn
 from edge_convert.acceptance.refusals import Refusals
 from edge_convert.agreement import Agreement, agree
 from edge_convert.calibrate import Outputs, fit_calibration
-from edge_convert.export import MODEL_FILES, file_of, model_entry
+from edge_convert.export import MODEL_FILES, file_of, model_entry, open_network
 from edge_convert.operating_point import HeldOut, cross_fit, fit_decision
 from edge_convert.prepare import Prepared
 from edge_convert.progress import Progress, Steps
@@ -34,6 +34,7 @@ from edge_convert.saliency.evidence import MapEvidence, SaliencyEvidence, measur
 from edge_convert.saliency.readout import Readout
 from edge_runtime.evaluate import Evaluation, Prediction, calibrated, measure, predict
 from edge_runtime.judgement import Judged, require_groups
+from edge_runtime.metrics import Interval
 from edge_runtime.pipeline import Screener
 from edge_runtime.saliency import methods
 
@@ -42,12 +43,17 @@ TIMED_RUNS = 40
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSize:
-    """One exported file: bytes as they are, bytes after gzip, and median milliseconds of its inference."""
+    """One exported file: bytes as they are, bytes after gzip, and median milliseconds of its inference.
+
+    auc, specificity: on validation, the latter at the target sensitivity; None from builds that did not measure them.
+    """
 
     name: str
     bytes: int
     compressed_bytes: int
     infer_ms: float | None
+    auc: Interval | None = None
+    specificity: Interval | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +160,7 @@ def verify(
     """Measure the models on the validation split, and on the test split where there is one.
 
     Calibration and threshold are fitted on the int8 model's validation outputs. models: `int8`, `float32` and further
-    ones, which are held to the same gates. dense: the float32 file before pruning, for the table of sizes. network,
+    ones, which are held to the same gates. dense: the float32 file before pruning, for what pruning cost. network,
     readout: what the models were exported from.
     """
     positive = recipe.positive
@@ -172,7 +178,8 @@ def verify(
         )
     splits = [split for split in ("val", "test") if len(prepared.rows(split))]
     results: dict[str, list[Prediction | Failure]] = {}
-    total, done = len(models) * sum(len(prepared.rows(split)) for split in splits), 0
+    unpruned = len(prepared.rows("val")) if recipe.prune.changes else 0
+    total, done = len(models) * sum(len(prepared.rows(split)) for split in splits) + unpruned, 0
     for variant in models:
         screener = Screener(bundle, variant=variant)
         for split in splits:
@@ -200,6 +207,12 @@ def verify(
     }
     agreement = agree(predictions["val/int8"], predictions["val/float32"], positive, decision, evaluations)
     decided = draft_bundle(recipe, prepared, models, decision)
+    before: list[Prediction | Failure] = []
+    if recipe.prune.changes:
+        screener = Screener(draft_bundle(recipe, prepared, {**models, "float32": dense}, decision), variant="float32")
+        for result in predict(screener, _samples(prepared, "val")):
+            before.append(result)
+            yield Progress(done=done + len(before), total=total)
     looked = yield from measure_saliency(recipe, prepared, decided, predictions["val/int8"], network, readout)
     verification = Verification(
         decision=decision,
@@ -209,7 +222,14 @@ def verify(
         maps=looked.maps,
         evaluations=evaluations,
         agreement=agreement,
-        sizes=_sizes(recipe, bundle, models, dense, prepared),
+        sizes=_sizes(
+            recipe,
+            bundle,
+            models,
+            prepared,
+            evaluations,
+            (dense, measure(_predictions(before), labels=recipe.classes, decision=decision)) if before else None,
+        ),
         gates=(
             *rising,
             *_gates(recipe, decision, evaluations["val/int8"], agreement, looked),
@@ -315,26 +335,43 @@ def _predictions(found: list[Prediction | Failure]) -> tuple[Prediction, ...]:
 
 
 def _sizes(
-    recipe: Recipe, bundle: Bundle, models: dict[str, bytes], dense: bytes, prepared: Prepared
+    recipe: Recipe,
+    bundle: Bundle,
+    models: dict[str, bytes],
+    prepared: Prepared,
+    evaluations: dict[str, Evaluation],
+    unpruned: tuple[bytes, Evaluation] | None,
 ) -> tuple[ModelSize, ...]:
-    """Sizes, and latencies taken in turns so that a busy moment falls on both models alike."""
-    screeners = {variant: Screener(bundle, variant=variant, threads=1) for variant in models}
-    picture = np.ascontiguousarray(prepared.pictures[prepared.rows("val")[0]])
-    times: dict[str, list[float]] = {variant: [] for variant in models}
-    for _ in range(TIMED_RUNS):
-        for variant, screener in screeners.items():
-            start = time.perf_counter()
-            screener.network.run(picture)
-            times[variant].append(1e3 * (time.perf_counter() - start))
-    rows: list[tuple[str, bytes, float | None]] = [("float32, not pruned", dense, None)] if recipe.prune.changes else []
-    pruned = ", pruned" if recipe.prune.changes else ""
-    rows += [
-        (f"{variant}{pruned}", models[variant], float(np.median(times[variant])))
+    """Sizes, and latencies taken in turns so that a busy moment falls on all models alike.
+
+    unpruned: the float32 file before pruning and what it reaches on validation, where the recipe prunes.
+    """
+    networks = {variant: Screener(bundle, variant=variant, threads=1).network for variant in models}
+    pruned = "" if unpruned is None else ", pruned"
+    rows = [
+        (f"{variant}{pruned}", models[variant], networks[variant], evaluations[f"val/{variant}"])
         for variant in ("float32", "int8", *(v for v in models if v not in MODEL_FILES))
     ]
+    if unpruned is not None:
+        network = open_network(recipe, "float32", unpruned[0], threads=1)
+        rows.insert(0, ("float32, not pruned", unpruned[0], network, unpruned[1]))
+    picture = np.ascontiguousarray(prepared.pictures[prepared.rows("val")[0]])
+    times: list[list[float]] = [[] for _ in rows]
+    for _ in range(TIMED_RUNS):
+        for (_, _, network, _), taken in zip(rows, times, strict=True):
+            start = time.perf_counter()
+            network.run(picture)
+            taken.append(1e3 * (time.perf_counter() - start))
     return tuple(
-        ModelSize(name=name, bytes=len(data), compressed_bytes=len(gzip.compress(data, 9, mtime=0)), infer_ms=median)
-        for name, data, median in rows
+        ModelSize(
+            name=name,
+            bytes=len(data),
+            compressed_bytes=len(gzip.compress(data, 9, mtime=0)),
+            infer_ms=float(np.median(taken)),
+            auc=evaluation.auc,
+            specificity=evaluation.specificity_at_target,
+        )
+        for (name, data, _, evaluation), taken in zip(rows, times, strict=True)
     )
 
 

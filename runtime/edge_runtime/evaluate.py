@@ -233,8 +233,8 @@ def _at_target(cases: Cases, profile: Profile) -> Interval:
     return wilson(int(((cases.scores < at_target) & ~cases.truth).sum()), int((~cases.truth).sum()))
 
 
-def render_text(evaluation: Evaluation, *, title: str) -> str:
-    """The measures as a table for people."""
+def render_text(evaluation: Evaluation, *, title: str, timed: bool = True) -> str:
+    """The measures as a table for people. timed: with the time of an inference."""
     e = evaluation
     rows: list[tuple[str, Interval | str | None]] = [
         ("AUC", e.auc),
@@ -254,7 +254,7 @@ def render_text(evaluation: Evaluation, *, title: str) -> str:
         "",
         *(f"  {name:<42} {interval}" for name, interval in rows if interval is not None),
         f"  {'expected calibration error':<42} {e.calibration_error:.4f} (of the network alone {e.output_error:.4f})",
-        f"  {'median inference, ms':<42} {e.infer_ms_median:.2f}",
+        *([f"  {'median inference, ms':<42} {e.infer_ms_median:.2f}"] if timed else []),
         "",
         *(line for judged in e.levels for line in _judged_lines(judged, decides=judged.level == e.level)),
         f"  {e.standing.profile.name}: {e.standing.words}",

@@ -44,8 +44,11 @@ class QuantizeRecord:
         return [f"{'>' if n == self.kept else ' '} {line(tried)}" for n, tried in enumerate(self.tried)]
 
     def summary(self) -> dict[str, Any]:
-        """For the manifest."""
-        return {**plain(self), "sentences": self.sentences()}
+        """For the manifest: without the times, which differ from build to build."""
+        fields: dict[str, Any] = plain(self)
+        for attempt in fields["tried"]:
+            del attempt["seconds"]
+        return {**fields, "sentences": self.sentences()}
 
 
 def record_of(pictures: int, coverage: str, found: Repair | None, float_operations: tuple[str, ...]) -> QuantizeRecord:

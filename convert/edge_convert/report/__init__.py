@@ -14,6 +14,7 @@ from edge_convert.prune.plan_file import ChannelRecord
 from edge_convert.quantize.record import QuantizeRecord
 from edge_convert.recipe import Recipe
 from edge_convert.reference import ReferenceSet
+from edge_convert.report.tradeoff import Beside
 from edge_convert.train.epoch import Epoch
 from edge_convert.verify import Verification
 
@@ -28,7 +29,7 @@ class ReportInputs:
     names of the pictures that set the quantization ranges, of the training split or of the folder that the recipe
     names. bundle: the file that was written; None where a gate was missed. reference: the known cases that it carries.
     channels: what channel pruning removed; None where the recipe does not ask for it. quantized: how the
-    int8 file came about.
+    int8 file came about. beside: the cases of a sweep, to be shown beside this build.
     """
 
     recipe: Recipe
@@ -42,6 +43,7 @@ class ReportInputs:
     reference: ReferenceSet | None = None
     channels: ChannelRecord | None = None
     quantized: QuantizeRecord | None = None
+    beside: Beside | None = None
 
 
 def write_report(path: Path, inputs: ReportInputs) -> None:

@@ -15,6 +15,7 @@ from edge_convert.report.coverage import risk_curves
 from edge_convert.report.inline import svg
 from edge_convert.report.numbers import Band, Curve, OperatingPoint, Scored
 from edge_convert.report.tables import SPLIT_WORDS, threshold_words
+from edge_convert.report.tradeoff import Spot, plot_tradeoff
 from edge_convert.train.epoch import Epoch
 from edge_convert.verify import Verification
 from edge_runtime.metrics import Interval
@@ -86,6 +87,30 @@ def agreement_plot(verification: Verification) -> Plot:
         plots.plot_agreement(int8, float32, verification.decision.threshold),
         ("with_finding", "probability_float32", "probability_int8"),
         zip(int8.truth.astype(int), float32.scores, int8.scores, strict=True),
+    )
+
+
+def tradeoff_plot(own: Sequence[Spot], others: Sequence[Spot], *, n: int, n_positive: int) -> Plot:
+    """What files are worth against what they cost. others: a sweep's cases."""
+    words = f"n = {n}, {n_positive} with the finding; validation; bars: 95 % intervals; hollow: float32"
+    best = "; ".join(
+        f"{spot.name}: AUC {spot.auc}, {spot.latency_ms:.2f} ms, {spot.compressed_bytes / 1e6:.2f} MB compressed"
+        for spot in own
+    )
+    return _plot(
+        "tradeoff",
+        f"AUC and specificity at the target sensitivity of {len(own)} files of this build"
+        f"{f' and {len(others)} cases of a sweep' if others else ''}, over inference time, size and compressed size. "
+        f"{best}.",
+        plot_tradeoff([*others, *own], words),
+        (
+            *("file", "kind", "width", "auc", "auc_low", "auc_high", "specificity", "specificity_low"),
+            *("specificity_high", "latency_ms", "bytes", "compressed_bytes"),
+        ),
+        (
+            (s.name, s.kind, s.width, *_three(s.auc), *_three(s.specificity), s.latency_ms, s.bytes, s.compressed_bytes)
+            for s in (*own, *others)
+        ),
     )
 
 

@@ -17,9 +17,10 @@ from edge_convert.operating_point import describe
 from edge_convert.pack import versions
 from edge_convert.prune.magnitude import total_sparsity
 from edge_convert.report import ReportInputs, tables
-from edge_convert.report.figures import Plot, agreement_plot, sparsity_plot, split_plots, training_plot
+from edge_convert.report.figures import Plot, agreement_plot, sparsity_plot, split_plots, tradeoff_plot, training_plot
 from edge_convert.report.gallery import Kind, gallery
 from edge_convert.report.inline import css_variables
+from edge_convert.report.tradeoff import LETTERS, Spot, own_spots
 from edge_convert.verify import draft_bundle
 from edge_runtime.acceptance import describe as describe_limits
 from edge_runtime.metrics import Interval
@@ -41,6 +42,7 @@ def write(path: Path, inputs: ReportInputs) -> None:
     training = training_plot(inputs.history, n_validation=v.evaluations["val/int8"].n) if inputs.history else None
     sparsity = sparsity_plot(inputs.sparsity) if inputs.recipe.prune.makes_zeros and inputs.sparsity else None
     agreement = agreement_plot(v)
+    tradeoff = _tradeoff(inputs)
     text = (
         _environment()
         .get_template(TEMPLATE)
@@ -50,12 +52,13 @@ def write(path: Path, inputs: ReportInputs) -> None:
             training=training,
             sparsity=sparsity,
             agreement=agreement,
+            tradeoff=tradeoff,
             kinds=_gallery(inputs, splits),
             data_folder=DATA_FOLDER,
         )
     )
     drawn = [plot for kinds in curves.values() for plot in kinds.values()]
-    drawn += [plot for plot in (training, sparsity, agreement) if plot is not None]
+    drawn += [plot for plot in (training, sparsity, agreement, tradeoff) if plot is not None]
     _write_data(path.with_name(DATA_FOLDER), drawn)
     write_atomically(path, text.encode())
 
@@ -87,6 +90,9 @@ def _evidence(inputs: ReportInputs, splits: list[str]) -> dict[str, Any]:
         "answering": describe_limits(v.acceptance, threshold),
         "refusals": describe_refusals(v.refusals) if v.refusals is not None else [],
         "limit_rows": tables.limit_rows(v.acceptance),
+        "others": _others(inputs),
+        "beside": inputs.beside,
+        "letters": LETTERS,
         "sizes": tables.size_rows(v.sizes),
         "quantized": inputs.quantized,
         "zeros": total_sparsity(inputs.sparsity),
@@ -106,6 +112,20 @@ def _evidence(inputs: ReportInputs, splits: list[str]) -> dict[str, Any]:
         "versions": versions(),
         "limits": LIMITS,
     }
+
+
+def _others(inputs: ReportInputs) -> tuple[Spot, ...]:
+    """The sweep's cases, where they were measured on this build's pictures."""
+    beside = inputs.beside
+    if beside is None or not beside.is_of(inputs.verification.evaluations["val/int8"]):
+        return ()
+    return beside.spots
+
+
+def _tradeoff(inputs: ReportInputs) -> Plot | None:
+    own = own_spots(inputs.recipe, inputs.verification)
+    int8 = inputs.verification.evaluations["val/int8"]
+    return tradeoff_plot(own, _others(inputs), n=int8.n, n_positive=int8.n_positive) if own else None
 
 
 def _bundle(path: Path | None) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edge.dataset import read_dataset
+from edge.dataset import Dataset, read_dataset
 from edge.errors import EdgeError
 from edge_convert.builder import Leaks
 from edge_convert.export import file_of
@@ -22,6 +22,7 @@ from edge_convert.pipeline import check_early, require_outside
 from edge_convert.prepare import require_classes
 from edge_convert.progress import Progress, translate
 from edge_convert.recipe import Recipe
+from edge_convert.report.tradeoff import Kind, kind_of
 from edge_convert.run_folder import RunFolder
 from edge_convert.sweep.grid import Axis, Case, Impossible, Settings, make_cases
 from edge_convert.sweep.kept import State, case_key, data_key, find_folders, finished_state, mark_begun, mark_finished
@@ -49,12 +50,15 @@ class SweepEvent:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """What became of a case. reason: why it failed, or which gates it missed. verification, size, timing: of a case
-    that was built or missed a gate."""
+    """What became of a case. kind, width: how its network is made smaller. reason: why it failed, or which gates it
+    missed. verification, size, timing: of a case that was built or missed a gate.
+    """
 
     case: str
     folder: Path
     settings: Settings
+    kind: Kind
+    width: float
     state: State
     reason: str = ""
     verification: Verification | None = None
@@ -88,14 +92,20 @@ class Sweep:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is to be built: checked, and nothing trained yet. described: data set and versions, for the cases' keys."""
+    """What is to be built: checked, and nothing trained yet. dataset: of `data`, not fingerprinted yet."""
 
     cases: tuple[Case, ...]
     impossible: tuple[Impossible, ...]
     data: Path
+    dataset: Dataset
     leaks: Leaks
     group_pattern: str | None
-    described: tuple[Any, ...]
+
+    def described(self) -> tuple[Any, ...]:
+        """Data set and versions, for the cases' keys. Reads every picture's file. Raises DataError."""
+        d = self.dataset
+        of_set = d.name, d.synthetic, d.has_groups, str(d.folder.resolve()), d.identity().fingerprint
+        return (*of_set, versions(), self.leaks, self.group_pattern)
 
 
 Events = Generator[SweepEvent, None, Sweep]
@@ -118,14 +128,13 @@ def plan_sweep(
         require_classes(changed, dataset)
 
     cases, impossible = make_cases(recipe, axes, check, skip_impossible=skip_impossible)
-    described = (dataset.name, dataset.synthetic, dataset.has_groups, str(dataset.folder.resolve()))
     return Plan(
         cases=tuple(cases),
         impossible=tuple(impossible),
         data=data,
+        dataset=dataset,
         leaks=leaks,
         group_pattern=group_pattern,
-        described=(*described, dataset.identity().fingerprint, versions(), leaks, group_pattern),
     )
 
 
@@ -167,7 +176,8 @@ class _Builds:
     def __init__(self, plan: Plan, out: Path) -> None:
         self._plan, self._out = plan, out
         self._folders = find_folders(plan.cases, out)
-        self._keys = {case.name: case_key(case.recipe, plan.described) for case in plan.cases}
+        described = plan.described()
+        self._keys = {case.name: case_key(case.recipe, described) for case in plan.cases}
         self._numbers = {case.name: number for number, case in enumerate(plan.cases, start=1)}
         self._heard: queue.Queue[Heard] = queue.Queue()
         self._running: dict[str, CaseProcess] = {}
@@ -270,7 +280,8 @@ class _Builds:
 
 
 def _row(case: Case, folder: Path, state: State, reason: str) -> Row:
-    row = Row(case=case.name, folder=folder, settings=case.settings, state=state, reason=reason)
+    kind, width = kind_of(case.recipe), case.recipe.network.width
+    row = Row(case=case.name, folder=folder, settings=case.settings, kind=kind, width=width, state=state, reason=reason)
     if state == "failed":
         return row
     verification = load_verification(folder / "verify")

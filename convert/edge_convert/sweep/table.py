@@ -12,7 +12,7 @@ from edge_convert.sweep.compare import Comparison
 from edge_convert.sweep.run import Row, Sweep
 from edge_runtime.metrics import Interval
 
-HEAD = ("", "case", "AUC", "specificity at target", "ms", "ratio", "MB", "gzip MB", "marks")
+HEAD = ("", "case", "kind", "AUC", "specificity at target", "ms", "ratio", "MB", "gzip MB", "marks")
 
 
 def render(found: Sweep, comparison: Comparison) -> str:
@@ -21,7 +21,7 @@ def render(found: Sweep, comparison: Comparison) -> str:
     widths = [max(len(line[column]) for line in (HEAD, *lines)) for column in range(len(HEAD))]
     shown = [
         "  ".join(
-            cell.ljust(width) if column in (1, 2, 3, 8) else cell.rjust(width)
+            cell.ljust(width) if column in (1, 2, 3, 4, 9) else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in (HEAD, *lines)
@@ -32,11 +32,12 @@ def render(found: Sweep, comparison: Comparison) -> str:
 def _cells(number: int, row: Row, comparison: Comparison) -> tuple[str, ...]:
     point, verification, timing = row.point, row.verification, row.timing
     if point is None or verification is None or timing is None:
-        return (f"{number}", row.case, "-", "-", "-", "-", "-", "-", f"FAILED: {row.reason}")
+        return (f"{number}", row.case, _kind(row), "-", "-", "-", "-", "-", "-", f"FAILED: {row.reason}")
     int8 = verification.evaluations["val/int8"]
     return (
         f"{number}",
         row.case,
+        _kind(row),
         _interval(int8.auc),
         _interval(int8.specificity_at_target),
         f"{point.latency_ms:.2f}",
@@ -45,6 +46,10 @@ def _cells(number: int, row: Row, comparison: Comparison) -> tuple[str, ...]:
         f"{point.compressed_bytes / 1e6:.2f}",
         ", ".join(_marks(row, comparison)),
     )
+
+
+def _kind(row: Row) -> str:
+    return row.kind if row.width == 1 else f"{row.kind}, width {row.width:g}"
 
 
 def _marks(row: Row, comparison: Comparison) -> list[str]:
@@ -153,6 +158,8 @@ def records(found: Sweep, comparison: Comparison) -> list[dict[str, Any]]:
         {
             "case": row.case,
             **{key: row.settings.get(key) for key in keys},
+            "kind": row.kind,
+            "width": row.width,
             "state": row.state,
             "reason": row.reason,
             **_measures(row),
