@@ -39,6 +39,7 @@ from edge_convert.report import ReportInputs, numbers, write_report
 from edge_convert.report.gallery import KINDS, MISSES_SHOWN, SHOWN, gallery, with_boxes
 from edge_convert.report.inline import PALETTE
 from edge_convert.report.numbers import Scored
+from edge_convert.report.tradeoff import Beside, own_spots
 from edge_convert.saliency.readout import fit_readout
 from edge_convert.train.last_layer import fit_last_layer
 from edge_convert.verify import Gate, Verification, draft_bundle, verify
@@ -683,6 +684,35 @@ def test_without_a_test_split_the_page_says_that_nothing_is_unseen(inputs: Repor
 def test_a_short_history_is_drawn_or_said_to_be_empty(inputs: ReportInputs, tmp_path: Path, epochs: int) -> None:
     page = written(tmp_path, replace(inputs, history=inputs.history[:epochs]))
     assert ("No epochs were recorded." in page.text("training")) == (epochs == 0)
+
+
+def test_the_builds_own_files_are_drawn_with_what_they_reach_and_cost(inputs: ReportInputs, path: Path) -> None:
+    rows = list(csv.DictReader((path.with_name("report_data") / "tradeoff.csv").read_text().splitlines()))
+    assert [(row["file"], row["kind"]) for row in rows] == [
+        ("this build, float32, not pruned", "narrower"),
+        ("this build, float32, pruned", "magnitude"),
+        ("this build, int8, pruned", "magnitude"),
+    ]
+    v = inputs.verification
+    for row, variant in zip(rows, ("float32", "float32", "int8"), strict=True):
+        evaluation = v.evaluations[f"val/{variant}"]
+        assert float(row["auc"]) == pytest.approx(evaluation.auc.value)
+        assert float(row["specificity"]) == pytest.approx(evaluation.specificity_at_target.value)
+        assert float(row["latency_ms"]) > 0
+
+
+def test_a_sweep_on_other_pictures_is_not_drawn_beside_the_build_and_the_page_says_so(
+    inputs: ReportInputs, tmp_path: Path
+) -> None:
+    own = own_spots(inputs.recipe, inputs.verification)
+    int8 = inputs.verification.evaluations["val/int8"]
+    other = replace(own[-1], label="1", name="<b>a case")
+    same = Beside(spots=(other,), n=int8.n, n_positive=int8.n_positive, target=0.7, machine="a machine")
+    page = written(tmp_path, replace(inputs, beside=same))
+    assert "<b>a case" in page.text("size")
+    page = written(tmp_path, replace(inputs, beside=replace(same, n=int8.n + 1)))
+    assert "<b>a case" not in page.text("size")
+    assert "do not compare with this build and are not shown" in page.text("size")
 
 
 def test_without_pruning_the_page_promises_nothing_of_it(inputs: ReportInputs, tmp_path: Path) -> None:

@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 
 from edge.errors import EdgeError, RecipeError
 from edge.profile import parse_profile
+from edge_convert.backbones import find_backbone
 from edge_convert.recipe import Recipe, read_recipe
+from edge_convert.report.tradeoff import kind_of, read_beside
 from edge_convert.run_folder import RunFolder
 from edge_convert.sweep.choice import Sample, choose, sample_of
 from edge_convert.sweep.grid import lay_over, make_cases, parse_grid, recipe_digest, to_toml
@@ -31,6 +33,7 @@ from edge_convert.verify import Verification, load_verification
 from edge_runtime.evaluate import measure
 from edge_runtime.metrics import fit_threshold
 
+ROOT = Path(__file__).parents[2]
 MINIMAL = """
 name = "spots"
 classes = ["clean", "spotted"]
@@ -140,6 +143,24 @@ def test_a_grid_file_that_varies_nothing_is_refused(tmp_path: Path, text: str, m
 def only_narrow_ones_without_weights(recipe: Recipe) -> None:
     if recipe.network.width == 0.5 and recipe.network.weights != "none":
         raise RecipeError("no weights at 0.5", remedy="use none")
+
+
+def test_the_ready_grid_has_every_kind_of_pruning_and_the_narrower_networks() -> None:
+    def check(recipe: Recipe) -> None:
+        network = recipe.network
+        find_backbone(network.backbone).check(network.side_px, network.width, network.weights)
+
+    recipe = read_recipe(ROOT / "convert/recipes/malaria.toml")
+    cases, _ = make_cases(recipe, parse_grid([str(ROOT / "convert/grids/smaller.toml")]), check)
+    assert [(kind_of(case.recipe), case.recipe.network.width) for case in cases] == [
+        ("dense", 1.0),
+        ("magnitude", 1.0),
+        ("2:4", 1.0),
+        ("channels", 1.0),
+        ("narrower", 0.75),
+        ("narrower", 0.5),
+        ("narrower", 0.35),
+    ]
 
 
 def test_what_cannot_be_built_is_named_and_skipped_on_request_only(recipe: Recipe) -> None:
@@ -450,3 +471,26 @@ def test_the_table_has_measures_times_and_sizes_and_says_what_a_choice_is_worth(
     assert "not against the device's own" in text
     assert json.loads((swept / "sweep.json").read_text())["choice"]["case"] == BUILT
     assert (swept / "sweep.svg").read_text().count("<svg") == 1
+    assert [(row["kind"], row["width"]) for row in (built, missed)] == [("magnitude", "1.0")] * 2
+
+
+@together
+def test_a_builds_report_shows_the_cases_of_a_sweep_beside_its_own_files(swept: Path, tiny_build: TinyBuild) -> None:
+    beside = read_beside(swept / "sweep.json")
+    assert [spot.name for spot in beside.spots] == [BUILT, f"{MISSED}, GATE MISSED"]
+    assert beside.is_of(load_verification(tiny_build.run / "verify").evaluations["val/int8"])
+    case = swept / "out" / BUILT
+    words = ["convert", case / "recipe.toml", "--data", tiny_build.data, "--out", case]
+    done = edge(*words, "--beside", swept / "sweep.json")
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader((case / "report_data/tradeoff.csv").read_text().splitlines()))
+    assert [row["file"] for row in rows] == [
+        *(f"this build, {name}" for name in ("float32, not pruned", "float32, pruned", "int8, pruned")),
+        *(BUILT, f"{MISSED}, GATE MISSED"),
+    ]
+    assert [row["kind"] for row in rows[:3]] == ["dense", "magnitude", "magnitude"]
+    own, same = rows[2], rows[3]
+    assert (own["auc"], own["bytes"], own["compressed_bytes"]) == (same["auc"], same["bytes"], same["compressed_bytes"])
+    refused = edge(*words, "--beside", case / "recipe.toml")
+    assert refused.returncode == 1
+    assert "cannot be read as the results of a sweep" in refused.stderr
