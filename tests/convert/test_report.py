@@ -337,7 +337,7 @@ def test_nothing_is_cut_off_in_a_browser(full: Path, tmp_path: Path, width: int,
 def test_every_picture_and_plot_has_words_and_every_table_a_caption(page: Page) -> None:
     assert all(fields.get("alt") for tag, fields in page.elements if tag == "img")
     drawings = [fields for _, fields in page.elements if fields.get("role") == "img"]
-    assert len(drawings) == sum(tag == "svg" for tag, _ in page.elements) == 13
+    assert len(drawings) == sum(tag == "svg" for tag, _ in page.elements) == 14
     assert all(fields.get("aria-label") for fields in drawings)
     tags = [tag for tag, _ in page.elements]
     assert tags.count("table") == tags.count("caption")
@@ -605,7 +605,7 @@ def test_the_recipe_and_the_versions_are_complete(page: Page) -> None:
 def test_each_plot_links_to_its_numbers(path: Path, page: Page) -> None:
     linked = {value for value in page.values("href") if value.startswith("report_data/")}
     assert linked == {f"report_data/{file.name}" for file in (path.parent / "report_data").iterdir()}
-    assert len(linked) == 13
+    assert len(linked) == 14
 
 
 def rows_of(path: Path, name: str) -> list[dict[str, str]]:
