@@ -46,8 +46,8 @@ class Verdict:
 
     decision: as `edge.acceptance.answer`: `refer` or `clear`, or `retake` or `uncertain` with their reasons and one
     sentence of advice. checks: what was measured of the picture, beside its limits. label: the most probable one.
-    probability: of the positive labels together, calibrated as the bundle says, as are the probabilities. used_xywh:
-    the part of the upright picture that the network saw, in its pixels.
+    probability: of the positive labels together, calibrated as the bundle says, as are the probabilities. picture_px:
+    width and height of the upright picture. used_xywh: the part of it that the network saw, in its pixels.
     delegate, interpreter, model: what ran the network, and which of the bundle's models. synthetic: the bundle was
     trained on rendered pictures and says nothing of a patient.
     """
@@ -61,6 +61,7 @@ class Verdict:
     probabilities: dict[str, float]
     threshold: float
     checks: dict[str, Check]
+    picture_px: tuple[int, int]
     used_xywh: tuple[int, int, int, int]
     latency_ms: Latency
     delegate: DelegateUse
@@ -73,6 +74,14 @@ class Verdict:
     def stated(self) -> str:
         """The probability for people: `-----` where the picture is refused, for it then says nothing."""
         return "-----" if set(self.reasons) - {"close"} else f"{self.probability:.3f}"
+
+    @property
+    def remark(self) -> str:
+        """One line for people: what to do, and how much of the picture was not looked at; "" for neither."""
+        width, height = self.picture_px
+        *_, w, h = self.used_xywh
+        part = "" if (w, h) == (width, height) else f"only the middle {w * h / (width * height):.0%} was looked at"
+        return "; ".join(filter(None, (self.advice, part)))
 
     def to_json(self) -> dict[str, object]:
         """The JSON Lines record; see docs/bundle.md."""

@@ -273,7 +273,7 @@ def _print_verdict(screening: Screening, as_json: bool) -> None:
     else:
         mark = "  SYNTHETIC" if verdict.synthetic else ""
         name = printable(verdict.picture)
-        advice = f"  {verdict.advice}" if verdict.advice else ""
+        advice = f"  {verdict.remark}" if verdict.remark else ""
         print_line(f"{verdict.decision:<9} {verdict.stated}  {verdict.latency_ms.total:7.1f} ms  {name}{mark}{advice}")
 
 

@@ -268,7 +268,7 @@ class Screener:
         clock.append(time.perf_counter())
         heat = self._heat(read, outputs, tensor) if explain else None
         clock.append(time.perf_counter())
-        verdict = self._record(name, outputs, measures, placement, clock, use)
+        verdict = self._record(name, outputs, measures, picture, placement, clock, use)
         return Screening(
             verdict=verdict,
             outputs=outputs,
@@ -315,6 +315,7 @@ class Screener:
         name: str,
         outputs: NDArray[np.float32],
         measures: dict[str, float],
+        picture: NDArray[np.uint8],
         placement: Placement,
         clock: list[float],
         use: DelegateUse,
@@ -339,6 +340,7 @@ class Screener:
             },
             threshold=rule.threshold,
             checks=checks(self.manifest.acceptance, measures),
+            picture_px=(picture.shape[1], picture.shape[0]),
             used_xywh=placement.source_xywh,
             latency_ms=Latency(
                 decode=decode,

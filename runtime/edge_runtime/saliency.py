@@ -18,6 +18,7 @@ from edge.saliency import MapScale, Method
 from edge_runtime import lettering
 
 COLOURS = cv2.COLORMAP_TURBO
+UNSEEN_LIGHT = 0.3
 BAR_SHARE = 0.06
 MIN_SHOWN_SIDE_PX = 448
 MAX_SHOWN_SIDE_PX = 2048
@@ -121,7 +122,8 @@ def overlay(
 
     picture: (height, width, 3) uint8 RGB. heat: (rows, columns) evidence in logits over the network's input.
     scale: what is shown as nothing and as the hottest colour. It is the bundle's, not the picture's own, so that a
-    picture without a finding stays dark. Returns (rows, columns, 3) uint8 RGB.
+    picture without a finding stays dark. What the network did not see of the picture is dimmed, outside a frame.
+    Returns (rows, columns, 3) uint8 RGB.
     """
     x, y, w, h = placement.source_xywh
     tx, ty, tw, th = placement.target_xywh
@@ -134,7 +136,18 @@ def overlay(
     shown = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_CUBIC), np.uint8)
     strength = np.clip(enlarge(canvas, *size), 0, 1)
     blended = _blend(shown, strength)
+    if (w, h) != (picture.shape[1], picture.shape[0]):
+        blended = _dimmed_outside(blended, (x * zoom, y * zoom, w * zoom, h * zoom))
     return with_caption(_with_bar(blended, scale), caption)
+
+
+def _dimmed_outside(shown: NDArray[np.uint8], box: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+    x, y, w, h = box
+    dimmed = np.asarray(shown * UNSEEN_LIGHT, np.uint8)
+    frame = max(1, min(w, h) // 150)
+    dimmed[max(0, y - frame) : y + h + frame, max(0, x - frame) : x + w + frame] = 255
+    dimmed[y : y + h, x : x + w] = shown[y : y + h, x : x + w]
+    return dimmed
 
 
 def shown_zoom(height: int, width: int) -> int:

@@ -172,7 +172,7 @@ def _print_neighbours(screening: Screening, neighbours: Neighbours, as_json: boo
         print_line(json.dumps(record))
         return
     mark = "  SYNTHETIC" if verdict.synthetic else ""
-    advice = f"  {verdict.advice}" if verdict.advice else ""
+    advice = f"  {verdict.remark}" if verdict.remark else ""
     print_line(f"{verdict.decision:<9} {verdict.stated}  {printable(verdict.picture)}{mark}{advice}")
     for one in neighbours.found:
         whose = "  this site's" if one.source == "site" else ""

@@ -122,7 +122,7 @@ class Output:
             }
             print_line(json.dumps({**verdict.to_json(), "camera": camera, **kept}))
             return
-        notes = (printable(verdict.picture), "SYNTHETIC" if verdict.synthetic else "", verdict.advice, *kept.values())
+        notes = (printable(verdict.picture), "SYNTHETIC" if verdict.synthetic else "", verdict.remark, *kept.values())
         words = "  ".join(filter(None, notes))
         print_line(f"{seen.decision:<9} {verdict.stated}  {seen.age_ms:7.1f} ms  {_clock()}  {words}")
 

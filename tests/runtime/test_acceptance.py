@@ -19,6 +19,7 @@ from edge.errors import BundleError
 from edge.preprocess import decode
 from edge_runtime.acceptance import DISTANCE_TOLERANCE, NOTHING_CHECKED
 from edge_runtime.pipeline import Screener
+from edge_runtime.saliency import shown_zoom
 
 Picture = NDArray[np.uint8]
 
@@ -192,3 +193,24 @@ def test_evaluate_counts_what_was_not_answered(tiny_build: TinyBuild) -> None:
 def _members(bundle: Bundle) -> dict[str, bytes]:
     acceptance = bundle.manifest.acceptance
     return {name: data for name, data in bundle.parts.items() if acceptance and name != acceptance.familiar}
+
+
+def test_a_wide_picture_says_how_much_of_it_was_looked_at_and_its_map_dims_the_rest(
+    screener: Screener, tiny_build: TinyBuild, own: list[Picture], tmp_path: Path
+) -> None:
+    tile = own[0]
+    height, width = tile.shape[:2]
+    wide = np.ascontiguousarray(np.concatenate([tile, tile, tile], axis=1))
+    screening = screener.screen_frame(wide, name="wide", explain=True)
+    assert screening.verdict.picture_px == (3 * width, height)
+    assert screening.verdict.remark.endswith("only the middle 33% was looked at")
+    assert screener.screen_frame(tile, name="tile").verdict.remark == ""
+    shown = screener.overlay(screening)
+    assert shown is not None
+    thirds = np.split(
+        shown[: height * shown_zoom(height, 3 * width), : 3 * width * shown_zoom(height, 3 * width)], 3, 1
+    )
+    assert thirds[0].mean() < 0.5 * thirds[1].mean()
+    assert thirds[2].mean() < 0.5 * thirds[1].mean()
+    cv2.imwrite(str(tmp_path / "wide.png"), wide[..., ::-1])
+    assert "only the middle 33% was looked at" in edge("screen", tiny_build.bundle, tmp_path / "wide.png").stdout

@@ -184,14 +184,15 @@ def test_the_peak_is_in_the_hottest_cell_of_the_picture(row: int, column: int) -
     assert row * 64 <= y < (row + 1) * 64
 
 
-def test_an_overlay_of_no_evidence_is_the_picture_itself() -> None:
+def test_an_overlay_of_no_evidence_is_the_picture_itself_where_it_was_looked_at() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (500, 600, 3)).astype(np.uint8)
     placement = Placement(source_xywh=(50, 0, 500, 500), target_xywh=(0, 0, 96, 96))
     cold = np.full((3, 3), -4, np.float32)
     shown = saliency.overlay(
         picture, cold, placement, side_px=96, scale=MapScale(background=0.0, full_scale=3.0), caption="clear"
     )
-    np.testing.assert_array_equal(shown[:500, :600], picture)
+    np.testing.assert_array_equal(shown[:500, 50:550], picture[:, 50:550])
+    np.testing.assert_array_equal(shown[:500, :40], (picture[:, :40] * saliency.UNSEEN_LIGHT).astype(np.uint8))
 
 
 def test_an_overlay_is_hot_where_the_evidence_is() -> None:
@@ -313,6 +314,7 @@ def test_screen_prints_a_json_line_for_each_picture(tiny_build: TinyBuild, tmp_p
         "advice",
         "reasons",
         "checks",
+        "picture_px",
         "used_xywh",
         "latency_ms",
         "delegate",
