@@ -44,6 +44,16 @@ class Sample:
     split: str | None
     boxes: tuple[Box, ...]
 
+    def require_boxes_inside(self, width: int, height: int) -> None:
+        """Raise DataError for a box that lies beside its upright picture, whose size is given in pixels."""
+        for x, y, w, h in self.boxes:
+            if x >= width or y >= height or x + w <= 0 or y + h <= 0:
+                raise DataError(
+                    f"a box of {printable(self.name)}, [{x:g}, {y:g}, {w:g}, {h:g}], lies outside the picture, "
+                    f"{width} x {height} pixels",
+                    remedy=f"mark boxes_xywh in {MANIFEST} in pixels of the upright picture",
+                )
+
     @property
     def its_split(self) -> str:
         """The split of a sample whose data set has splits."""

@@ -98,7 +98,10 @@ class Evaluation:
 
 
 def predict(screener: Screener, samples: Iterable[Sample]) -> Iterator[Prediction | Failure]:
-    """Screen labelled pictures one by one; a picture that cannot be read gives a Failure."""
+    """Screen labelled pictures one by one; a picture that cannot be read gives a Failure.
+
+    Raises DataError for boxes that lie outside their picture.
+    """
     side_px = screener.manifest.preprocessing.side_px
     listed = list(samples)
     results = screener.screen_files((sample.path for sample in listed), explain=True)
@@ -106,6 +109,7 @@ def predict(screener: Screener, samples: Iterable[Sample]) -> Iterator[Predictio
         if isinstance(screening, PictureError):
             yield Failure(picture=sample.name, error=screening.message, remedy=screening.remedy)
             continue
+        sample.require_boxes_inside(*screening.verdict.picture_px)
         points = None
         if screening.heat is not None and sample.boxes:
             points = _inside(saliency.peak(screening.heat, screening.placement, side_px), sample.boxes)

@@ -149,6 +149,11 @@ def _check_sheet(sheet: Path, pictures: tuple[Path, ...]) -> None:
         if named.resolve() == sheet.resolve():
             raise EdgeError(f"the sheet would overwrite the picture {named}", remedy="name another file with --sheet")
     require_elsewhere(sheet, pictures, "the sheet", remedy="name a file elsewhere with --sheet")
+    if sheet.exists():
+        # It may be somebody's picture: nothing tells it from an older sheet.
+        raise EdgeError(f"{sheet} is there already", remedy="name a new file with --sheet, or remove that one")
+    if not sheet.absolute().parent.is_dir():
+        raise EdgeError(f"there is no folder {sheet.absolute().parent}", remedy="make it, or name another with --sheet")
 
 
 def _print_neighbours(screening: Screening, neighbours: Neighbours, as_json: bool) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from edge.dataset import Dataset, read_dataset
+from edge.dataset import Dataset, Sample, read_dataset
 from edge.errors import DataError
 
 
@@ -291,3 +292,12 @@ def test_the_marks_tell_what_was_changed(tmp_path: Path, old: str, new: str, cha
 def test_an_unknown_split_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no split called 'dev'"):
         read_dataset(write_manifest(tmp_path / "set", GOOD)).of_split("dev")
+
+
+def test_a_box_beside_its_picture_is_a_sentence_and_one_over_the_edge_is_not(tmp_path: Path) -> None:
+    sample = Sample(
+        path=tmp_path / "a.png", name="a.png", label="x", group="a", split=None, boxes=((500.0, 500.0, 50.0, 50.0),)
+    )
+    with pytest.raises(DataError, match="outside the picture, 224 x 224"):
+        sample.require_boxes_inside(224, 224)
+    replace(sample, boxes=((-5.0, 200.0, 30.0, 50.0),)).require_boxes_inside(224, 224)

@@ -208,8 +208,10 @@ def test_a_picture_that_is_to_be_taken_again_says_so_beside_its_neighbours(
         ("p.jpg", "would overwrite the picture"),
         ("sheet.txt", "does not end in"),
         ("set/sheet.jpg", "among the pictures"),
+        ("other.jpg", "is there already"),
+        ("none/sheet.jpg", "there is no folder"),
     ],
-    ids=["the picture", "another kind", "among the pictures"],
+    ids=["the picture", "another kind", "among the pictures", "another picture", "no folder"],
 )
 def test_a_sheet_never_lands_on_or_among_the_pictures(
     tiny_build: TinyBuild, pictures: list[Path], tmp_path: Path, sheet: str, words: str
@@ -217,10 +219,12 @@ def test_a_sheet_never_lands_on_or_among_the_pictures(
     picture = tmp_path / "p.jpg"
     picture.write_bytes(pictures[0].read_bytes())
     (tmp_path / "set").mkdir()
+    (tmp_path / "other.jpg").write_bytes(pictures[1].read_bytes())
     done = edge("similar", tiny_build.bundle, picture, tmp_path / "set", "--sheet", tmp_path / sheet)
     assert done.returncode == 1
     assert words in done.stderr
     assert picture.read_bytes() == pictures[0].read_bytes()
+    assert (tmp_path / "other.jpg").read_bytes() == pictures[1].read_bytes()
 
 
 def test_a_bundle_that_carries_no_cases_is_a_sentence(bundle: Bundle, pictures: list[Path], tmp_path: Path) -> None:
