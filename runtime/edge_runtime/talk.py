@@ -19,9 +19,14 @@ if TYPE_CHECKING:
 
 def tell(text: str) -> None:
     """Talk on stderr. Nobody listening there is no reason to lose a verdict."""
-    with suppress(OSError):
-        if text:
-            click.echo(text, err=True)
+    if not text:
+        return
+    try:
+        click.echo(text, err=True)
+    except OSError:
+        # What is left in its buffer would fail again, at the latest when Python ends (3.11.2 keeps it).
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def print_line(line: str) -> None:

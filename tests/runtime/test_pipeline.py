@@ -478,6 +478,7 @@ sys.exit(screen(*words))
 """
 
 
+@pytest.mark.native
 def test_a_picture_that_may_not_be_read_costs_its_own_line(tiny_build: TinyBuild) -> None:
     picture = sorted((tiny_build.data / "images").glob("*.jpg"))[0]
     with tempfile.TemporaryDirectory() as named:

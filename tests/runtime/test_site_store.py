@@ -323,6 +323,7 @@ except StoreError as error:
 """
 
 
+@pytest.mark.native
 def test_a_folder_that_may_only_be_read_still_shows_its_cases(path: Path, bundle: Bundle) -> None:
     """As on a write-protected stick: SQLite could not make its helper files there."""
     with tempfile.TemporaryDirectory() as named:
