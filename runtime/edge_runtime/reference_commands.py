@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from edge.cli import FILE
-from edge.errors import EdgeError, PictureError
+from edge.errors import EdgeError, PictureError, StreamError
 from edge_runtime.commands import interpreter_option, threads_option
 from edge_runtime.similar_commands import store_option
 from edge_runtime.talk import print_failure, print_line, tell
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
     from edge.bundle import Bundle
     from edge_runtime.pipeline import Screener, Screening
-    from edge_runtime.site_store import SiteStore
+    from edge_runtime.site_store import SiteCase, SiteStore
 
 LONGEST_NOTE = 1000
 THUMBNAIL_PX = 96
@@ -88,10 +90,13 @@ def add(
     failed = 0
     for path in found:
         try:
-            print_line(adder.add(path))
+            line, done = adder.add(path)
         except PictureError as error:
             failed += 1
             print_failure(Failure(picture=str(path), error=error.message, remedy=error.remedy), False)
+            continue
+        with _even_unsaid(done, "; the pictures after it were not added"):
+            print_line(line)
     return 1 if failed or not found.complete else 0
 
 
@@ -102,13 +107,15 @@ def add(
 def remove(bundle: Path, ids: tuple[str, ...], store: Path | None) -> None:
     """Remove the site's cases with these ids, or none of them where one is not there."""
     from edge.bundle import read_bundle
+    from edge.dataset import first_few
     from edge_runtime.site_store import store_of
 
     opened = read_bundle(bundle, whole=False)
     wanted = tuple(dict.fromkeys(ids))
     store_of(opened, bundle, store).remove(wanted)
-    for id_ in wanted:
-        click.echo(f"removed {id_}")
+    with _even_unsaid(f"removed {first_few(wanted)}", ""):
+        for id_ in wanted:
+            print_line(f"removed {id_}")
 
 
 @reference.command(name="list")
@@ -118,6 +125,7 @@ def remove(bundle: Path, ids: tuple[str, ...], store: Path | None) -> None:
 def list_cases(bundle: Path, as_json: bool, store: Path | None) -> None:
     """List the site's own cases."""
     from edge.bundle import read_bundle
+    from edge.dataset import printable
     from edge.fields import plain
     from edge_runtime.site_store import store_of
 
@@ -129,7 +137,8 @@ def list_cases(bundle: Path, as_json: bool, store: Path | None) -> None:
             click.echo(json.dumps(plain(case)))
         else:
             note = f"  {case.note}" if case.note else ""
-            click.echo(f"{case.id:<9} {case.label:<16} {case.added[:10]}  {case.picture}{note}")
+            # A file that came from elsewhere may hold what a terminal would obey.
+            click.echo(printable(f"{case.id:<9} {case.label:<16} {case.added[:10]}  {case.picture}{note}"))
     carried = opened.manifest.reference
     own = f"{len(cases)} of this site in {kept.path}" if cases else "none of this site"
     tell(f"{own}; {carried.n if carried is not None else 'none'} in the bundle")
@@ -139,11 +148,12 @@ def _checked_label(bundle: Bundle, store: SiteStore, label: str, new_label: bool
     """The label without white space around it. Raises EdgeError for one that neither the bundle nor the site's cases
     have, unless it is meant: it is more likely a slip. Another spelling of a known one is always a slip.
     """
+    from edge.dataset import printable
     from edge_runtime.labels import spelled_otherwise
 
     label = label.strip()
     known = dict.fromkeys((*bundle.manifest.labels, *(case.label for case in store.cases())))
-    if label in known:
+    if label in known and printable(label) == label:
         return label
     if not label or not label.isprintable():
         raise EdgeError(
@@ -181,25 +191,27 @@ class _Adder:
         own = reference.thumbnail_px if reference is not None else 0
         self._thumbnail_px = 0 if no_thumbnail else own or THUMBNAIL_PX
 
-    def add(self, path: Path) -> str:
-        """The line that says what became of a picture. Raises PictureError, StoreError."""
+    def add(self, path: Path) -> tuple[str, str]:
+        """The line that says what became of a picture, and what was stored, "" for nothing.
+
+        Raises PictureError, StoreError.
+        """
         from edge.dataset import printable
         from edge.reference import thumbnail
         from edge_runtime.pipeline import read_picture
 
         data = read_picture(path)
         sha256, name = hashlib.sha256(data).hexdigest(), printable(str(path))
-        there = self._store.find(sha256)
+        there = self._store.find(sha256, self._label)
         if there is not None:
-            if there.label != self._label:
-                raise _contrary(f"it is there already as {there.id}, and as {there.label}", there.id)
-            return f"there   {there.id:<9} {there.label:<16} {name}: added on {there.added[:10]}, not again"
+            return _there(there, name), ""
         screening = self._screener.screen(data, name=name)
         assert screening.embedding is not None
         codes = self._coding.codes(screening.embedding)
-        self._require_no_contrary(codes)
+        self._store.require_no_contrary(codes.tobytes(), self._label)
+        self._require_bundle_agrees(codes)
         self._require_answerable(screening)
-        added = self._store.add(
+        added, is_new = self._store.add(
             sha256,
             codes.tobytes(),
             picture=name,
@@ -207,17 +219,14 @@ class _Adder:
             note=self._note,
             thumbnail=thumbnail(screening.tensor, self._thumbnail_px) if self._thumbnail_px else b"",
         )
+        if not is_new:
+            return _there(added, name), ""
         # A person has confirmed the finding; what the network makes of the picture is said, and changes nothing.
         advice = f": {screening.verdict.advice}" if screening.verdict.reasons else ""
-        return f"added   {added.id:<9} {added.label:<16} {name}{advice}"
+        return f"added   {added.id:<9} {added.label:<16} {name}{advice}", f"{name} was stored as {added.id}"
 
-    def _require_no_contrary(self, codes: NDArray[np.uint8]) -> None:
-        """Raise PictureError where a case of another label has the very same embedding: one of the two is wrong, and
-        both would be shown to whoever asks for what is known of such a picture.
-        """
-        for case in self._store.alike(codes.tobytes()):
-            if case.label != self._label:
-                raise _contrary(f"the network sees no difference to {case.id}, which is {case.label}", case.id)
+    def _require_bundle_agrees(self, codes: NDArray[np.uint8]) -> None:
+        """Raise PictureError where a case of the bundle's with another label has the very same embedding."""
         if self._carried is None:
             return
         for row in (self._carried.codes == codes).all(axis=1).nonzero()[0]:
@@ -238,5 +247,21 @@ class _Adder:
             )
 
 
-def _contrary(fact: str, id_: str) -> PictureError:
-    return PictureError(fact, remedy=f"if that was wrong, run `edge reference remove` for {id_} first")
+def _there(case: SiteCase, name: str) -> str:
+    return f"there   {case.id:<9} {case.label:<16} {name}: added on {case.added[:10]}, not again"
+
+
+@contextmanager
+def _even_unsaid(done: str, rest: str) -> Iterator[None]:
+    """For lines about what was done already. done: what; "" for nothing. rest: what to do about the remaining ones.
+
+    Raises StreamError where they cannot be written: who reads that nothing could be printed must not believe that
+    nothing was done.
+    """
+    try:
+        yield
+    except (StreamError, OSError) as error:
+        if not done:
+            raise
+        why = error.message if isinstance(error, StreamError) else f"its line could not be written ({error.strerror})"
+        raise StreamError(f"{done}, but {why}", remedy=f"see `edge reference list`{rest}") from None

@@ -15,13 +15,13 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 
 from edge.bundle import Bundle
-from edge.errors import StoreError
+from edge.dataset import printable
+from edge.errors import PictureError, StoreError
 from edge.reference import Cases, network_id
 
 SUFFIX = ".cases.db"
@@ -30,6 +30,7 @@ APPLICATION = 0x45444745
 SCHEMA = 1
 PREFIX = "site-"
 WAIT_S = 10.0
+SAME_PICTURE, SAME_CODES = "WHERE picture_sha256 = ?", "WHERE codes = ?"
 TABLES = """
 CREATE TABLE store (network TEXT NOT NULL, bundle TEXT NOT NULL, channels INTEGER NOT NULL);
 CREATE TABLE cases (
@@ -79,25 +80,31 @@ class SiteStore:
         self._bundle = bundle
         self._network = network_id(bundle.manifest)
 
-    def add(self, data_sha256: str, codes: bytes, *, picture: str, label: str, note: str, thumbnail: bytes) -> SiteCase:
+    def add(
+        self, data_sha256: str, codes: bytes, *, picture: str, label: str, note: str, thumbnail: bytes
+    ) -> tuple[SiteCase, bool]:
         """Add a case and make the file where there is none. It is on the disk when this returns.
 
-        codes: the embedding's. thumbnail: a JPEG file, or nothing. A picture that is there already is not added again:
-        check with `find` before.
+        codes: the embedding's. thumbnail: a JPEG file, or nothing. Returns the case, and whether it is new: a picture
+        that is there already with this label is not added again. Raises PictureError where it is there with another
+        one, or where a case of another label has the same embedding.
         """
         added = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
         row = (data_sha256, picture, label, note, added, self._bundle.sha256, codes, thumbnail)
         with self._writing(len(codes)) as connection:
-            # Another program may have added it a moment ago: then that one stands.
+            # Asked here, where no other program can write, whatever was asked before: another one may have added it,
+            # or one that contradicts it, a moment ago.
+            there = _of_this_label(self._select(connection, SAME_PICTURE, data_sha256), label)
+            if there is not None:
+                return there, False
+            _require_no_contrary(self._select(connection, SAME_CODES, codes), label)
             connection.execute(
-                "INSERT OR IGNORE INTO cases"
-                " (picture_sha256, picture, label, note, added, bundle_sha256, codes, thumbnail)"
+                "INSERT INTO cases (picture_sha256, picture, label, note, added, bundle_sha256, codes, thumbnail)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 row,
             )
-        found = self.find(data_sha256)
-        assert found is not None, "what was committed is there"
-        return found
+            (case,) = self._select(connection, SAME_PICTURE, data_sha256)
+        return case, True
 
     def remove(self, ids: Sequence[str]) -> None:
         """Remove these cases, or none of them where one is not there."""
@@ -111,60 +118,85 @@ class SiteStore:
                         remedy="take the ids from `edge reference list`; the bundle's own cases cannot be removed",
                     )
 
-    def find(self, picture_sha256: str) -> SiteCase | None:
-        """The case of this very picture file; None where it was not added."""
-        return next(iter(self._select("WHERE picture_sha256 = ?", picture_sha256)), None)
+    def find(self, picture_sha256: str, label: str) -> SiteCase | None:
+        """The case of this very picture file; None where it was not added. Raises PictureError where it is there with
+        another label.
+        """
+        return _of_this_label(self._read_cases(SAME_PICTURE, picture_sha256), label)
 
-    def alike(self, codes: bytes) -> list[SiteCase]:
-        """The cases whose embedding has these very codes."""
-        return self._select("WHERE codes = ?", codes)
+    def require_no_contrary(self, codes: bytes, label: str) -> None:
+        """Raise PictureError where a case of another label has the very same embedding: one of the two is wrong, and
+        both would be shown to whoever asks for what is known of such a picture. `add` asks again.
+        """
+        _require_no_contrary(self._read_cases(SAME_CODES, codes), label)
 
     def cases(self) -> list[SiteCase]:
         """All cases, in the order in which they were added."""
-        return self._select("")
+        return self._read_cases("")
 
     def load(self, *, thumbnails: bool = False) -> Cases | None:
         """The cases to compare with; None where there are none. thumbnails: whether they are read too."""
-        thumbnail = "thumbnail" if thumbnails else "x''"
-        rows = self._rows(f"SELECT number, label, codes, {thumbnail}, channels FROM cases, store ORDER BY number")
+        # Where they are not wanted they are not read, but what is none is still told.
+        thumbnail = "thumbnail" if thumbnails else "iif(typeof(thumbnail) = 'blob', x'', NULL)"
+        query = f"SELECT number, label, codes, {thumbnail}, channels FROM cases, store ORDER BY number"
+        with self._reading() as connection:
+            rows = [] if connection is None else connection.execute(query).fetchall()
         if not rows:
             return None
         channels = rows[0][4]
-        if any(not isinstance(row[2], bytes) or len(row[2]) != channels for row in rows):
-            raise _damaged(self.path)
+        for _, label, codes, data, _ in rows:
+            if not (_is_label(label) and isinstance(data, bytes) and isinstance(codes, bytes)):
+                raise _damaged(self.path)
+            if len(codes) != channels:
+                raise _damaged(self.path)
         return Cases(
             codes=np.frombuffer(b"".join(row[2] for row in rows), np.uint8).reshape(len(rows), channels),
             ids=tuple(f"{PREFIX}{row[0]}" for row in rows),
-            labels=tuple(str(row[1]) for row in rows),
+            labels=tuple(row[1] for row in rows),
             groups=("",) * len(rows),
             thumbnails=[row[3] for row in rows] if thumbnails else (),
         )
 
-    def _select(self, where: str, *values: str | bytes) -> list[SiteCase]:
-        columns = "number, label, picture, picture_sha256, note, added, bundle_sha256, length(thumbnail) > 0"
-        return [
-            SiteCase(
-                id=f"{PREFIX}{row[0]}",
-                label=str(row[1]),
-                picture=str(row[2]),
-                picture_sha256=str(row[3]),
-                note=str(row[4]),
-                added=str(row[5]),
-                bundle_sha256=str(row[6]),
-                has_thumbnail=bool(row[7]),
-            )
-            for row in self._rows(f"SELECT {columns} FROM cases {where} ORDER BY number", *values)
-        ]
+    def _read_cases(self, where: str, *values: str | bytes) -> list[SiteCase]:
+        with self._reading() as connection:
+            return [] if connection is None else self._select(connection, where, *values)
 
-    def _rows(self, query: str, *values: str | bytes) -> list[Any]:
-        """What a query gives; nothing where there is no file yet, or one that a killed program left empty."""
+    def _select(self, connection: sqlite3.Connection, where: str, *values: str | bytes) -> list[SiteCase]:
+        """The cases that a condition holds for. Raises StoreError for one that no version of ours has written."""
+        texts = "label, picture, picture_sha256, note, added, bundle_sha256"
+        query = f"SELECT number, typeof(thumbnail), length(thumbnail), {texts} FROM cases {where} ORDER BY number"
+        cases = []
+        for number, kind, size, *row in connection.execute(query, values):
+            if kind != "blob" or not all(isinstance(text, str) for text in row) or not _is_label(row[0]):
+                raise _damaged(self.path)
+            label, picture, picture_sha256, note, added, bundle_sha256 = row
+            cases.append(
+                SiteCase(
+                    id=f"{PREFIX}{number}",
+                    label=label,
+                    picture=picture,
+                    picture_sha256=picture_sha256,
+                    note=note,
+                    added=added,
+                    bundle_sha256=bundle_sha256,
+                    has_thumbnail=size > 0,
+                )
+            )
+        return cases
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection | None]:
+        """A connection to a store; None where there is no file yet, or one that a killed program left empty."""
         if not self.path.exists():
-            return []
+            yield None
+            return
+        _require_ordinary(self.path)
         with _told(self.path), closing(self._read()) as connection:
             if _is_empty(connection):
-                return []
-            self._check(connection)
-            return connection.execute(query, values).fetchall()
+                yield None
+            else:
+                self._check(connection)
+                yield connection
 
     def _read(self) -> sqlite3.Connection:
         """A connection to read by."""
@@ -183,8 +215,7 @@ class SiteStore:
     @contextmanager
     def _writing(self, channels: int | None) -> Iterator[sqlite3.Connection]:
         """A transaction. channels: of the embeddings, where the file may have to be made."""
-        if self.path.is_dir():
-            raise StoreError(f"{self.path} is a folder", remedy="name a file with --store")
+        _require_ordinary(self.path)
         with _told(self.path), closing(_connect(self.path, "rw" if channels is None else "rwc")) as connection:
             _use_write_ahead_log(connection)
             connection.execute("BEGIN IMMEDIATE")
@@ -229,6 +260,43 @@ class SiteStore:
             )
 
 
+def _of_this_label(cases: Sequence[SiteCase], label: str) -> SiteCase | None:
+    """The case of a picture, out of at most one. Raises PictureError where it has another label."""
+    for case in cases:
+        if case.label != label:
+            raise _contrary(f"it is there already as {case.id}, and as {case.label}", case.id)
+        return case
+    return None
+
+
+def _require_no_contrary(cases: Sequence[SiteCase], label: str) -> None:
+    """cases: those whose embedding a picture has too. Raises PictureError where one has another label."""
+    for case in cases:
+        if case.label != label:
+            raise _contrary(f"the network sees no difference to {case.id}, which is {case.label}", case.id)
+
+
+def _contrary(fact: str, id_: str) -> PictureError:
+    return PictureError(fact, remedy=f"if that was wrong, run `edge reference remove` for {id_} first")
+
+
+def _is_label(value: object) -> bool:
+    """Whether it can be a label: text that a terminal shows as it is."""
+    return isinstance(value, str) and printable(value) == value
+
+
+def _require_ordinary(path: Path) -> None:
+    """Raise StoreError where no store is or can be made, in better words than SQLite's."""
+    if path.is_dir():
+        raise StoreError(f"{path} is a folder", remedy="name a file with --store")
+    if path.exists() and not path.is_file():
+        raise StoreError(f"{path} is no ordinary file", remedy="name another with --store")
+    if not path.parent.is_dir():
+        raise StoreError(
+            f"{path} cannot be made: there is no folder {path.parent}", remedy="make it, or check the path in --store"
+        )
+
+
 def _log_of(path: Path) -> int:
     """Bytes of the write-ahead log beside a store: what a killed or running program has not moved into it yet."""
     try:
@@ -270,6 +338,11 @@ def _is_empty(connection: sqlite3.Connection) -> bool:
     return not connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
 
 
+def _begins_as_database(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(16) == b"SQLite format 3\0"
+
+
 @contextmanager
 def _told(path: Path) -> Iterator[None]:
     """SQLite's errors as sentences."""
@@ -288,6 +361,8 @@ def _told(path: Path) -> Iterator[None]:
                 f"the disk did not take the case into {path} ({reason}); those before it are kept",
                 remedy="free space, or check the disk",
             ) from None
+        if "not a database" in reason and not _begins_as_database(path):
+            raise StoreError(f"{path} is no file of known cases", remedy="name another with --store") from None
         raise _damaged(path, reason) from None
     except (TypeError, ValueError):
         # A table of ours without its rows, or with others' values in it.

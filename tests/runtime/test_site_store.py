@@ -23,7 +23,7 @@ from conftest import EDGE, TinyBuild, edge
 
 from edge.bundle import Bundle, read_bundle, write_bundle
 from edge.dataset import read_dataset
-from edge.errors import BundleError, StoreError
+from edge.errors import BundleError, PictureError, StoreError
 from edge_runtime import site_store
 from edge_runtime.pipeline import Screener
 from edge_runtime.similar import known_cases
@@ -57,7 +57,10 @@ def unseen(tiny_build: TinyBuild) -> list[Path]:
 def a_case(store: SiteStore, number: int, label: str = "parasite", channels: int = 1280) -> str:
     """Adds one; returns its id."""
     codes = np.full(channels, number % 256, np.uint8).tobytes()
-    return store.add(f"{number:064x}", codes, picture=f"{number}.jpg", label=label, note="", thumbnail=b"").id
+    case, is_new = store.add(f"{number:064x}", codes, picture=f"{number}.jpg", label=label, note="", thumbnail=b"")
+    assert is_new
+    assert case.label == label
+    return case.id
 
 
 def test_added_cases_are_found_beside_the_bundles_and_the_bundle_is_not_touched(
@@ -240,10 +243,15 @@ def overwritten(path: Path) -> None:
     path.write_bytes(data)
 
 
-def shortened_embedding(path: Path) -> None:
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("UPDATE cases SET codes = x'00'")
-        connection.commit()
+def with_rows(change: str) -> Callable[[Path], None]:
+    """Its rows changed by a statement."""
+
+    def changed(path: Path) -> None:
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute(f"UPDATE cases SET {change}")
+            connection.commit()
+
+    return changed
 
 
 def from_the_future(path: Path) -> None:
@@ -252,13 +260,20 @@ def from_the_future(path: Path) -> None:
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "text": (lambda p: p.write_text("no database at all"), "is damaged, or no file of known cases"),
+    "text": (lambda p: p.write_text("no database at all"), "is no file of known cases"),
+    "a picture": (lambda p: p.write_bytes(b"\xff\xd8\xff\xe0" * 5000), "is no file of known cases"),
     "cut short": (lambda p: p.write_bytes(p.read_bytes()[:5000]), "is damaged"),
     "overwritten": (overwritten, "is damaged"),
-    "an embedding cut short": (shortened_embedding, "is damaged"),
+    "an embedding cut short": (with_rows("codes = x'00'"), "is damaged"),
+    "a thumbnail that is none": (with_rows("thumbnail = 'words'"), "is damaged"),
+    "a thumbnail that is a number": (with_rows("thumbnail = 7"), "is damaged"),
+    "a label with a line feed": (with_rows("label = 'one' || char(10) || 'two'"), "is damaged"),
+    "a label with an escape": (with_rows("label = char(27) || '[2J'"), "is damaged"),
+    "a label of bytes": (with_rows("label = x'70'"), "is damaged"),
     "another program's": (lambda p: (p.unlink(), not_ours(p)), "is not a file of known cases"),
     "a later schema": (from_the_future, "schema of .* is 9; this version reads schema 1"),
-    "a folder": (lambda p: (p.unlink(), p.mkdir()), "cannot be opened"),
+    "a folder": (lambda p: (p.unlink(), p.mkdir()), "is a folder"),
+    "a device": (lambda p: (p.unlink(), p.symlink_to("/dev/null")), "is no ordinary file"),
 }
 
 
@@ -270,9 +285,13 @@ def test_a_store_that_is_none_is_a_sentence(
     for number in range(5):
         a_case(store, number)
     damage(store.path)
-    with pytest.raises(StoreError, match=words) as caught:
-        store.load()
-    assert caught.value.remedy
+    for read in (store.load, lambda: store.load(thumbnails=True), store.cases):
+        # An embedding is no part of a list.
+        if damage is DAMAGES["an embedding cut short"][0] and read == store.cases:
+            continue
+        with pytest.raises(StoreError, match=words) as caught:
+            read()
+        assert caught.value.remedy
 
 
 def test_a_store_that_cannot_be_written_is_a_sentence(path: Path, healthy: list[Path]) -> None:
@@ -281,6 +300,75 @@ def test_a_store_that_cannot_be_written_is_a_sentence(path: Path, healthy: list[
         assert done.returncode == 1
         assert len(done.stderr.splitlines()) == 2
         assert str(place) in done.stderr.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("place", "words", "remedy"),
+    [
+        ("/dev/null", "is no ordinary file", "name another with --store"),
+        ("tiny.edge", "is no file of known cases", "name another with --store"),
+        ("nodir/x.db", "there is no folder", "make it, or check the path in --store"),
+        ("", "is a folder", "name a file with --store"),
+    ],
+)
+def test_adding_to_what_is_no_store_says_what_it_is(
+    path: Path, unseen: list[Path], place: str, words: str, remedy: str
+) -> None:
+    before = path.read_bytes()
+    done = edge("reference", "add", path, unseen[0], "--label", "parasite", "--store", path.parent / place)
+    error, last = done.stderr.splitlines()
+    assert (done.returncode, done.stdout, last) == (1, "", f"remedy: {remedy}")
+    assert words in error
+    assert "damaged" not in error
+    assert path.read_bytes() == before
+
+
+def test_a_list_sends_a_terminal_nothing_that_it_would_obey(path: Path, bundle: Bundle) -> None:
+    a_case(SiteStore(default_store(path), bundle), 1)
+    with_rows("picture = 'a' || char(27) || '[2J.jpg', note = 'one' || char(10) || 'two'")(default_store(path))
+    done = edge("reference", "list", path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("a?[2J.jpg  one?two\n")
+    with_rows("label = char(27) || 'c'")(default_store(path))
+    for words in (["reference", "list", path], ["reference", "list", path, "--json"]):
+        done = edge(*words)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "is damaged" in done.stderr
+
+
+def test_a_sheet_of_a_store_with_a_thumbnail_that_is_none_is_a_sentence(path: Path, unseen: list[Path]) -> None:
+    edge("reference", "add", path, unseen[0], "--label", "parasite")
+    with_rows("thumbnail = 'words'")(default_store(path))
+    done = edge("similar", path, unseen[0], "--sheet", path.parent / "sheet.jpg")
+    assert done.returncode == 1
+    assert "is damaged" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_was_done_is_said_where_its_line_cannot_be_printed(path: Path, unseen: list[Path], bundle: Bundle) -> None:
+    def unprinted(*words: str | Path) -> list[str]:
+        with Path("/dev/full").open("w") as full:
+            process = subprocess.run([*EDGE, *map(str, words)], stdout=full, stderr=subprocess.PIPE, text=True)
+        assert process.returncode == 1, process.stderr
+        return [line for line in process.stderr.splitlines() if line.startswith(("error", "remedy", "Exc"))]
+
+    store = SiteStore(default_store(path), bundle)
+    error, remedy = unprinted("reference", "add", path, unseen[0], unseen[1], "--label", "parasite")
+    assert f"{unseen[0]} was stored as site-1, but its line could not be written (No space left" in error
+    assert remedy == "remedy: see `edge reference list`; the pictures after it were not added"
+    assert [case.id for case in store.cases()] == ["site-1"]
+    error, remedy = unprinted("reference", "remove", path, "site-1")
+    assert error.startswith("error: removed site-1, but its line could not be written (No space left")
+    assert remedy == "remedy: see `edge reference list`"
+    assert store.cases() == []
+    a_case(store, 1)
+    words = ["reference", "remove", str(path), "site-2"]
+    with subprocess.Popen([*EDGE, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read().startswith("error: removed site-2, but nobody reads the lines any more")
+    assert store.cases() == []
 
 
 def test_a_store_that_was_named_and_is_not_there_is_a_sentence(path: Path, healthy: list[Path]) -> None:
@@ -369,6 +457,65 @@ def test_two_processes_at_once_add_every_picture_once(path: Path, healthy: list[
     cases = SiteStore(default_store(path), bundle).cases()
     assert len({case.picture_sha256 for case in cases}) == len(cases) == 56
     assert len({case.id for case in cases}) == 56
+
+
+@pytest.mark.parametrize("same", ["picture", "embedding"])
+def test_what_another_program_added_after_the_look_is_not_contradicted(
+    bundle: Bundle, tmp_path: Path, same: str
+) -> None:
+    """Two programs that have both looked, and found nothing: the second is told what the first one stored."""
+    first, second = (SiteStore(tmp_path / "cases.db", bundle) for _ in range(2))
+    codes = [bytes([1]) * 1280, bytes([2]) * 1280]
+    digests = ["a" * 64, "b" * 64]
+    mine = (digests[0], codes[0 if same == "embedding" else 1])
+    for store in (first, second):
+        assert store.find(mine[0], "parasite") is None
+        store.require_no_contrary(mine[1], "parasite")
+    if same == "embedding":
+        mine = (digests[1], codes[0])
+    kept, is_new = first.add(digests[0], codes[0], picture="a.jpg", label="no_parasite", note="", thumbnail=b"")
+    assert is_new
+    words = {"picture": "there already as site-1, and as no_parasite", "embedding": "no difference to site-1, which is"}
+    with pytest.raises(PictureError, match=words[same]) as caught:
+        second.add(*mine, picture="b.jpg", label="parasite", note="", thumbnail=b"")
+    assert caught.value.remedy == "if that was wrong, run `edge reference remove` for site-1 first"
+    again, is_new = second.add(digests[0], codes[0], picture="a.jpg", label="no_parasite", note="mine", thumbnail=b"")
+    assert (again, is_new) == (kept, False)
+    assert second.cases() == [kept]
+
+
+def test_two_processes_at_once_never_store_or_report_contradicting_labels(
+    path: Path, unseen: list[Path], bundle: Bundle
+) -> None:
+    """The one adds pictures with a label, the other the same pixels or the same files with another label."""
+    resaved = [path.parent / f"{picture.stem}.png" for picture in unseen[:6]]
+    for picture, copy in zip(unseen, resaved, strict=False):
+        cv2.imwrite(str(copy), np.asarray(cv2.imread(str(picture))))
+    given = {"parasite": unseen, "no_parasite": [*resaved, *unseen[6:]]}
+    processes = {
+        label: subprocess.Popen(
+            [*EDGE, "reference", "add", str(path), *map(str, part), "--label", label, "--anyway"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for label, part in given.items()
+    }
+    said = {label: process.communicate()[0].splitlines() for label, process in processes.items()}
+    cases = {case.id: case.label for case in SiteStore(default_store(path), bundle).cases()}
+    with closing(sqlite3.connect(default_store(path))) as connection:
+        ((contrary,),) = connection.execute(
+            "SELECT count(*) FROM (SELECT 1 FROM cases GROUP BY codes HAVING count(DISTINCT label) > 1)"
+        ).fetchall()
+    assert contrary == 0
+    reported: dict[str, str] = {}
+    for label, lines in said.items():
+        assert len(lines) == len(given[label])
+        for what, id_, named, *_ in map(str.split, lines):
+            if what != "error":
+                assert named == label
+                reported[id_] = label
+    assert reported == cases
 
 
 ADD_FOR_EVER = """
