@@ -26,7 +26,6 @@ from edge_runtime.talk import tell, warn
 
 if TYPE_CHECKING:
     from edge_runtime.camera.keep import Keeper
-    from edge_runtime.camera.watch import Tally
     from edge_runtime.camera.window import Window
     from edge_runtime.pipeline import Screener
 
@@ -100,7 +99,7 @@ def watch(
     window = _window() if in_window else None
     warn(screener)
     output = Output(screener, wanted.shown, each=printed == "all", as_json=as_json, keeper=keeper, window=window)
-    tally = Tally()
+    tally, cut_short = Tally(), ""
     with _until_told() as told:
         camera = Grabber(wanted, wait=wait, every_frame=every_frame)
 
@@ -113,12 +112,19 @@ def watch(
             for item in verdicts(screener, camera, name=wanted.shown, explain=output.explains, stop=stop):
                 tally.add(item)
                 output.show(item)
+            # Of a file that was left before its end nothing is known.
+            cut_short = "" if stop() else camera.note
         finally:
             released = camera.close()
             screener.close()
             if window is not None:
                 window.close()
-            _tell_summary(wanted.shown, tally, camera.note, told())
+            if told() or tally.screened or tally.failed:
+                tell(f"{wanted.shown}: {tally.sentence()}")
+    if cut_short:
+        raise CameraError(
+            f"{wanted.shown}: {cut_short}", remedy="copy or record it again; the verdicts that were given stand"
+        )
     if not tally.screened and not told():
         raise CameraError(f"no frame of {wanted.shown} was screened", remedy="check the camera, or give it more time")
     if not released:
@@ -141,13 +147,6 @@ def _window() -> Window:
     from edge_runtime.camera.window import Window
 
     return Window()
-
-
-def _tell_summary(name: str, tally: Tally, note: str, told: bool) -> None:
-    if note:
-        tell(f"{name}: {note}")
-    if told or tally.screened or tally.failed:
-        tell(f"{name}: {tally.sentence()}")
 
 
 @contextmanager

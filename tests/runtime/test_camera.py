@@ -207,6 +207,45 @@ def test_a_video_that_is_cut_short_is_told(tmp_path: Path) -> None:
     assert grabber.note == f"it says that it holds 40 frames; {given} could be read"
 
 
+@pytest.mark.parametrize(
+    ("says", "given", "told"), [(36, 34, False), (36, 33, True), (900, 891, False), (900, 890, True)]
+)
+def test_a_length_that_is_only_an_estimate_is_borne(says: int, given: int, told: bool) -> None:
+    class Estimated:
+        interval_s = 0.001
+        says_it_holds = says
+        left = iter(numbered(1) * given)
+
+        def read(self) -> NDArray[np.uint8] | None:
+            return next(self.left, None)
+
+        def close(self) -> None:
+            pass
+
+    grabber = Grabber(Wanted(text="x", kind="file"), every_frame=True, opener=lambda _: Estimated())
+    while not grabber.ended:
+        grabber.take(1)
+    assert (grabber.note != "") is told
+
+
+def test_a_video_that_is_cut_short_ends_with_status_1_and_one_that_is_left_early_does_not(
+    tiny_build: TinyBuild, referred: Path, tmp_path: Path
+) -> None:
+    video = write_video(tmp_path / "x.avi", [rgb(referred)] * 36)
+    video.write_bytes(video.read_bytes()[: video.stat().st_size // 4])
+    done = edge("watch", tiny_build.bundle, "--camera", video, "--every-frame", "--json", "--print", "all")
+    given = len(done.stdout.splitlines())
+    assert 0 < given < 20
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-2:] == [
+        f"error: {video}: it says that it holds 36 frames; {given} could be read",
+        "remedy: copy or record it again; the verdicts that were given stand",
+    ]
+    assert f"{given} frames screened" in done.stderr
+    left = edge("watch", tiny_build.bundle, "--camera", video, "--every-frame", "--frames", "2")
+    assert (left.returncode, "could be read" in left.stderr) == (0, False)
+
+
 # Cameras that are not there, and those that go away.
 
 
@@ -217,6 +256,8 @@ def test_a_video_that_is_cut_short_is_told(tmp_path: Path) -> None:
         ("/dev/video2", "device", "/dev/video2"),
         ("http://user:secret@10.0.0.7:8080/stream.mjpg?key=secret", "url", "http://10.0.0.7:8080/stream.mjpg"),
         ("rtsp://10.0.0.7/1", "url", "rtsp://10.0.0.7/1"),
+        ("HTTP://10.0.0.7/Stream", "url", "http://10.0.0.7/Stream"),
+        ("Rtsp://10.0.0.7/1", "url", "rtsp://10.0.0.7/1"),
         ("picamera2", "picamera2", "picamera2"),
         ("picamera2:1", "picamera2", "picamera2:1"),
         ("slide.avi", "file", "slide.avi"),
@@ -431,6 +472,14 @@ def test_a_stream_that_is_killed_and_started_again_is_lost_once_and_found_again(
     assert loop.returncode == 0
 
 
+def test_an_address_in_capital_letters_is_opened_as_one(referred: Path) -> None:
+    port = free_port()
+    with network_camera(port, referred):
+        grabber = Grabber(parse_camera(f"HTTP://127.0.0.1:{port}/x"), wait=True)
+        until(grabber, Frame)
+        grabber.close()
+
+
 def test_a_stream_that_stands_still_is_lost_and_found_again(referred: Path) -> None:
     port = free_port()
     limits = Limits(opening_s=1, reading_s=1, first_pause_s=0.1, longest_pause_s=0.1, hung=9)
@@ -557,6 +606,89 @@ def test_what_a_lost_run_left_half_written_is_removed(tmp_path: Path) -> None:
     written = Keeper({"kept": tmp_path}, most=5).keep({"kept": np.zeros((8, 8, 3), np.uint8)}, "refer")
     assert written["kept"].name.startswith("000010-refer-")
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_two_loops_that_share_a_folder_never_replace_one_another_s_frames(
+    tiny_build: TinyBuild, referred: Path, tmp_path: Path
+) -> None:
+    video = write_video(tmp_path / "x.avi", [rgb(referred)] * 30)
+    words = ["watch", tiny_build.bundle, "--camera", video, "--every-frame", "--json", "--print", "all"]
+    # The other way round in the second loop: one name is free in both folders, or it is not taken.
+    folders = [("--keep", "a", "--overlay", "b"), ("--keep", "b", "--overlay", "a")]
+    loops = [
+        subprocess.Popen(
+            [*EDGE, *map(str, words), *keep], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for keep in folders
+    ]
+    talk = [loop.communicate(timeout=120) for loop in loops]
+    assert [loop.returncode for loop in loops] == [0, 0], talk
+    records = [json.loads(line) for out, _ in talk for line in out.splitlines()]
+    for folder in ("a", "b"):
+        claimed = [record[what] for record in records for what in ("kept", "overlay") if record[what][0] == folder]
+        assert len(claimed) == len(set(claimed)) == 60
+        assert {str(path.relative_to(tmp_path)) for path in (tmp_path / folder).iterdir()} == set(claimed)
+
+
+KEEPS = """
+import sys
+from pathlib import Path
+import numpy as np
+from edge_runtime.camera.keep import Keeper
+folder, shade, count, most = Path(sys.argv[1]), *map(int, sys.argv[2:])
+keeper = Keeper({"kept": folder}, most=most)
+print("ready", flush=True)
+sys.stdin.readline()
+for _ in range(count):
+    print(keeper.keep({"kept": np.full((8, 8, 3), shade, np.uint8)}, "refer")["kept"].name)
+"""
+
+
+@pytest.mark.parametrize("most", [1000, 5])
+def test_keepers_that_race_for_names_each_get_their_own_and_the_bound_holds(tmp_path: Path, most: int) -> None:
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", KEEPS, str(tmp_path), str(shade), "100", str(most)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for shade in (50, 200)
+    ]
+    for racer in racers:
+        assert racer.stdout is not None
+        assert racer.stdout.readline() == "ready\n"
+    for racer in racers:
+        assert racer.stdin is not None
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    names = {shade: racer.communicate(timeout=60)[0].split() for shade, racer in zip((50, 200), racers, strict=True)}
+    assert [racer.returncode for racer in racers] == [0, 0]
+    assert [len(given) for given in names.values()] == [100, 100]
+    assert not set(names[50]) & set(names[200])
+    left = list(tmp_path.iterdir())
+    assert len(left) == min(200, most)
+    shade_of = {name: shade for shade, given in names.items() for name in given}
+    assert all((rgb(path) == shade_of[path.name]).all() for path in left)
+
+
+def test_a_loop_that_begins_while_another_writes_costs_no_frame(tmp_path: Path) -> None:
+    keeper, began = Keeper({"kept": tmp_path}, most=1000), threading.Event()
+    noise = np.random.default_rng(0).integers(0, 256, (600, 600, 3)).astype(np.uint8)
+
+    def begin_beside_one_that_writes() -> None:
+        while not list(tmp_path.glob("*.partial")):
+            pass
+        Keeper({"kept": tmp_path}, most=1000)
+        began.set()
+
+    beginner = threading.Thread(target=begin_beside_one_that_writes, daemon=True)
+    beginner.start()
+    written: list[Path] = []
+    while not began.is_set() and len(written) < 200:
+        written.append(keeper.keep({"kept": noise}, "refer")["kept"])
+    assert began.is_set()
+    assert sorted(tmp_path.iterdir()) == written
 
 
 def test_nobody_reading_the_verdicts_ends_the_loop(tiny_build: TinyBuild, referred: Path, tmp_path: Path) -> None:

@@ -54,7 +54,9 @@ class Source(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What `--camera` asks for. text: as it was typed. repeat: a file begins again at its end."""
+    """What `--camera` asks for. text: as it was typed, but an address's scheme in small letters, for FFmpeg knows no
+    others. repeat: a file begins again at its end.
+    """
 
     text: str
     kind: Kind
@@ -85,7 +87,7 @@ class Frame:
 
 
 def parse_camera(text: str, *, repeat: bool = False) -> Wanted:
-    """A number or /dev/..., an address SCHEME://..., `picamera2` or `picamera2:N`; the rest is a video file.
+    """A number or /dev/..., an address scheme://... or SCHEME://..., `picamera2[:N]`; the rest is a video file.
 
     Raises CameraError for no text at all.
     """
@@ -95,8 +97,8 @@ def parse_camera(text: str, *, repeat: bool = False) -> Wanted:
         )
     if re.fullmatch(r"[0-9]{1,3}", text) or text.startswith("/dev/"):
         return Wanted(text=text, kind="device")
-    if re.match(r"[a-z][a-z0-9+.-]*://", text):
-        return Wanted(text=text, kind="url")
+    if address := re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*://", text):
+        return Wanted(text=address[0].lower() + text[address.end() :], kind="url")
     if re.fullmatch(r"picamera2(:[0-9]+)?", text):
         return Wanted(text=text, kind="picamera2")
     return Wanted(text=text, kind="file", repeat=repeat)

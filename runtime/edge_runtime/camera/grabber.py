@@ -17,8 +17,8 @@ from edge.errors import CameraError
 from edge_runtime.camera import OPEN_LIMIT_S, READ_LIMIT_S, Frame, Source, Wanted, open_source
 from edge_runtime.camera.newest import POLL_S, Newest
 
-WHOLE_SHARE = 0.95
-"""Of the frames that a file's header tells of: some containers only know the length in seconds."""
+BORNE_SHARE, BORNE_FRAMES = 0.01, 2
+"""May be missing of the frames that a file's header tells of: some containers only know the length in seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ class Grabber:
         self._wanted, self._opener, self._limits = wanted, opener, limits or Limits()
         self._wait, self._every_frame = wait, every_frame
         self.note = ""
-        """What is worth saying at a file's end."""
+        """At a file's end: what is wrong where it held clearly fewer frames than it says."""
         self._box: Newest[Frame, Lost | Back] = Newest()
         self._lock = threading.Lock()
         self._given = 0
@@ -182,7 +182,8 @@ class Grabber:
         if not self._given:
             raise CameraError(f"{self._wanted.shown} holds no frame", remedy="name another video")
         if not reader.left.is_set():
-            if self._given < WHOLE_SHARE * source.says_it_holds:
+            missing = source.says_it_holds - self._given
+            if missing > max(BORNE_FRAMES, BORNE_SHARE * source.says_it_holds):
                 self.note = f"it says that it holds {source.says_it_holds} frames; {self._given} could be read"
             self._box.close()
 

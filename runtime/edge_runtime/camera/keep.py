@@ -5,16 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import re
+import secrets
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-
-from edge.files import write_atomically
 
 # A clear frame proves nothing later, and there are many that cannot be judged while a slide is moved.
 NOT_KEPT = frozenset({"clear", "retake"})
@@ -25,7 +24,10 @@ FREE_SHARE = 0.05
 
 
 class Keeper:
-    """Folders with the newest pictures of a loop, at most so many each, also over several runs."""
+    """Folders with the newest pictures, at most so many each, also over several runs and several loops at once.
+
+    A picture takes a name that nobody has, so that loops that share a folder never replace one another's.
+    """
 
     def __init__(self, folders: Mapping[str, Path], *, most: int) -> None:
         """folders: what is kept (a word) -> where. most: pictures in each. Raises OSError.
@@ -33,15 +35,13 @@ class Keeper:
         Only files with names of this program's are ever removed.
         """
         self._folders, self._most = dict(folders), most
-        self._ours: dict[str, list[Path]] = {}
-        for what, folder in self._folders.items():
+        self._number = 0
+        for folder in self._folders.values():
             folder.mkdir(parents=True, exist_ok=True)
             for path in folder.iterdir():
                 if LEFT_OVER.fullmatch(path.name):
-                    # Of a run whose power went away.
+                    # Of a run whose power went away; or of a loop that writes it now, which then writes it again.
                     path.unlink(missing_ok=True)
-            self._ours[what] = sorted((path for path in folder.iterdir() if OURS.fullmatch(path.name)), key=_number)
-        self._number = max((_number(path) for paths in self._ours.values() for path in paths), default=0)
 
     def has(self, what: str) -> bool:
         """Whether there is a folder for it."""
@@ -51,25 +51,86 @@ class Keeper:
         """Write views of one frame as PNG, then remove the oldest above the bound. Raises OSError, nothing removed.
 
         pictures: what it is -> (height, width, 3) uint8 RGB; what has no folder is passed over. All have the same
-        name, with a number that tells their order, for a small board's clock may jump.
+        name, with a number that tells their order, for a small board's clock may jump. All are written or none is.
         """
-        self._number += 1
-        name = f"{self._number:06d}-{decision}-{time.strftime('%Y%m%dT%H%M%S')}.png"
-        written = {}
-        for what, folder in self._folders.items():
-            if what in pictures:
-                written[what] = self._write(folder / name, _png(pictures[what]))
-                self._ours[what].append(written[what])
-                while len(self._ours[what]) > self._most:
-                    self._ours[what].pop(0).unlink(missing_ok=True)
-        return written
+        data = {folder: _png(pictures[what]) for what, folder in self._folders.items() if what in pictures}
+        if not data:
+            return {}
+        try:
+            name = self._write(data, decision)
+        except FileNotFoundError:
+            # Another loop began, and took what was half written for a lost run's. It does so once.
+            name = self._write(data, decision)
+        for folder in data:
+            # Read anew each time: another loop may write here too.
+            ours = _ours(folder)
+            for path in ours[: max(0, len(ours) - self._most)]:
+                path.unlink(missing_ok=True)
+        return {what: folder / name for what, folder in self._folders.items() if folder in data}
 
-    def _write(self, target: Path, data: bytes) -> Path:
-        space = shutil.disk_usage(target.parent)
-        if space.free - len(data) < FREE_SHARE * space.total:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target.parent))
-        write_atomically(target, data)
-        return target
+    def _write(self, data: Mapping[Path, bytes], decision: str) -> str:
+        """Put bytes into each folder under one new name, which is returned. Raises OSError, nothing written."""
+        partials: dict[Path, Path] = {}
+        claimed: list[Path] = []
+        try:
+            for folder, content in data.items():
+                partials[folder] = folder / f"{_name(0, decision)}.{secrets.token_hex(4)}.partial"
+                _write_partial(partials[folder], content)
+            claimed = self._claim(data, decision)
+            for partial, target in zip(partials.values(), claimed, strict=True):
+                partial.replace(target)
+        except BaseException:
+            for path in (*partials.values(), *claimed):
+                path.unlink(missing_ok=True)
+            raise
+        return claimed[0].name
+
+    def _claim(self, folders: Collection[Path], decision: str) -> list[Path]:
+        """The next name that is free in all folders, as an empty file in each. Raises OSError, nothing claimed.
+
+        Two loops may take one number in the same moment, with another decision or second, but never one name.
+        """
+        self._number = max([self._number, *(_number(path) for folder in folders for path in _ours(folder))])
+        while True:
+            self._number += 1
+            name = _name(self._number, decision)
+            claimed: list[Path] = []
+            try:
+                for folder in folders:
+                    # Not by a hard link, which the file systems of memory cards and sticks do not have.
+                    (folder / name).touch(exist_ok=False)
+                    claimed.append(folder / name)
+            except OSError as error:
+                for path in claimed:
+                    path.unlink(missing_ok=True)
+                if not isinstance(error, FileExistsError):
+                    raise
+            else:
+                return claimed
+
+
+def _write_partial(path: Path, data: bytes) -> None:
+    """Bytes that have reached the disk, and for which there was room. Raises OSError."""
+    space = shutil.disk_usage(path.parent)
+    if space.free - len(data) < FREE_SHARE * space.total:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path.parent))
+    with path.open("xb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _ours(folder: Path) -> list[Path]:
+    """This program's pictures in a folder, the oldest first."""
+    return sorted({path for path in folder.iterdir() if OURS.fullmatch(path.name)}, key=_age)
+
+
+def _age(path: Path) -> tuple[int, str]:
+    return _number(path), path.name
+
+
+def _name(number: int, decision: str) -> str:
+    return f"{number:06d}-{decision}-{time.strftime('%Y%m%dT%H%M%S')}.png"
 
 
 def _number(path: Path) -> int:
