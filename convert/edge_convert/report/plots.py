@@ -254,11 +254,12 @@ def _figure(height_in: float, *, rows: int = 1) -> tuple[Figure, Any]:
     figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained", facecolor="none")
     axes = figure.subplots(rows, 1, sharex=True, subplot_kw={"facecolor": "none"})
     for each in np.atleast_1d(axes):
-        _plain(each)
+        dress(each)
     return figure, axes
 
 
-def _plain(axes: Any) -> None:
+def dress(axes: Any) -> None:
+    """What all plots look alike in: two spines, quiet ticks, a thin grid behind."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(day("quiet"))
     axes.tick_params(colors=day("quiet"), labelcolor=day("ink"), labelsize=9)
@@ -285,7 +286,7 @@ def _zoom(
 ) -> Any:
     """An enlarged corner: curves of a good model all lie there."""
     inset = axes.inset_axes(place, xlim=x, ylim=y, facecolor=day("paper"))
-    _plain(inset)
+    dress(inset)
     inset.spines[:].set_visible(True)
     inset.spines[:].set_color(day("quiet"))
     inset.set_xticks(np.linspace(*x, 5))

@@ -164,12 +164,13 @@ def plot_tradeoff(spots: Sequence[Spot], words: str) -> Figure:
     from matplotlib.figure import Figure
 
     from edge_convert.report.inline import day
+    from edge_convert.report.plots import dress
 
     figure = Figure(figsize=(9.4, 5.6), layout="constrained", facecolor="none")
     panels = figure.subplots(2, 3, sharex="col", sharey="row", subplot_kw={"facecolor": "none"})
     for row, (quality, quality_words) in zip(panels, QUALITIES, strict=True):
         for axes, (cost, _, unit) in zip(row, COSTS, strict=True):
-            _dress(axes)
+            dress(axes)
             for place, spot in enumerate(spots):
                 # Marks of like files lie on one another: their labels in three rows.
                 _draw(axes, spot, getattr(spot, quality), getattr(spot, cost) / unit, below=9 * (place % 3))
@@ -187,16 +188,6 @@ def plot_tradeoff(spots: Sequence[Spot], words: str) -> Figure:
         handles, list(seen), loc="outside lower left", ncols=5, frameon=False, fontsize=9, labelcolor=day("ink")
     )
     return figure
-
-
-def _dress(axes: Any) -> None:
-    from edge_convert.report.inline import day
-
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(day("quiet"))
-    axes.tick_params(colors=day("quiet"), labelcolor=day("ink"), labelsize=8.5)
-    axes.grid(color=day("line"), linewidth=0.6)
-    axes.set_axisbelow(True)
 
 
 def _draw(axes: Any, spot: Spot, value: Interval, cost: float, *, below: float) -> None:
