@@ -117,8 +117,8 @@ def built_again(manifest: Manifest) -> list[str]:
     if recipe["train"]["strategy"] != "none":
         differs.append("it was trained on several devices together, and their number changes the order of sums")
     whole = (
-        "The same recipe, pictures, versions (manifest.json names them) and processor give this file again, "
-        "byte for byte. It holds no date, and no time of a build's steps."
+        "The same recipe, pictures, versions (manifest.json names them), processor and number of cores give this file "
+        "again, byte for byte. It holds no date, and no time of a build's steps."
     )
     if not differs:
         return [whole]
