@@ -30,9 +30,7 @@ def blur_with_noise(sigma: float) -> Change:
 
     def change(picture: Picture) -> Picture:
         grain = random.normal(0, 2, picture.shape[:2])[..., np.newaxis]
-        noisy = (blur(sigma)(picture) + grain).clip(0, 255).astype(np.uint8)
-        jpeg = cv2.imencode(".jpg", noisy[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])[1]
-        return np.ascontiguousarray(np.asarray(cv2.imdecode(jpeg, cv2.IMREAD_COLOR), np.uint8)[..., ::-1])
+        return _jpeg((blur(sigma)(picture) + grain).clip(0, 255).astype(np.uint8), 90)
 
     return change
 

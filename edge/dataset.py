@@ -17,7 +17,7 @@ from edge.errors import DataError
 from edge.files import read_ordinary
 from edge.identity import Identity, identify
 from edge.manifest import MANIFEST, SPLIT_NAMES, SPLITS, Box, read_manifest
-from edge.preprocess import PICTURE_SUFFIXES
+from edge.preprocess import PICTURE_KINDS, PICTURE_SUFFIXES
 from edge.walk import walk
 
 __all__ = ["SPLITS", "Box", "Dataset", "Sample", "first_few", "printable", "read_dataset"]
@@ -219,7 +219,7 @@ def _read_class_folders(folder: Path, found: Sequence[str]) -> list[Sample]:
     labels = {n.split("/", 1)[0] for n in names}
     if not names:
         raise DataError(
-            f"{folder} holds neither {MANIFEST} nor class folders with JPEG, PNG, BMP or TIFF pictures",
+            f"{folder} holds neither {MANIFEST} nor class folders with {PICTURE_KINDS} pictures",
             remedy=f"write {MANIFEST} with columns path,label, or make one folder per class",
         )
     if all(label.lower() in SPLIT_NAMES for label in labels):

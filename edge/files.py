@@ -18,13 +18,18 @@ def write_atomically(path: Path, data: bytes) -> None:
     # A name of its own, so that two writers do not write into one another's file.
     partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
     try:
-        with partial.open("xb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
+        write_durably(partial, data)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a new file whose bytes have reached the disk afterwards. Raises OSError, also where there is one."""
+    with path.open("xb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def read_ordinary(path: Path) -> bytes:

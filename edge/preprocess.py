@@ -41,6 +41,7 @@ SMALLEST_SHARE = 4
 TWELVE_BITS = 4096
 # What decoders write when part of a picture is lost; they fill that part with grey and return it all the same.
 SIGNS_OF_DAMAGE = ("Corrupt JPEG data", "Premature end of JPEG", "libpng error")
+PICTURE_KINDS = "JPEG, PNG, BMP or TIFF"
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"})
 
 
@@ -196,7 +197,7 @@ def decode(data: bytes, *, wide_range: WideRange = "full") -> NDArray[np.uint8]:
         raise PictureError("the file is empty", remedy="copy or take the picture again")
     kind = picture_kind(data)
     if kind is None:
-        raise PictureError("this is not a JPEG, PNG, BMP or TIFF picture", remedy="save it as JPEG or PNG")
+        raise PictureError(f"this is not a {PICTURE_KINDS} picture", remedy="save it as JPEG or PNG")
     if _is_cut_short(kind, data):
         raise PictureError(f"this {kind} picture is cut short", remedy="copy or take the picture again")
     damaged = PictureError(f"this {kind} picture is damaged", remedy="copy or take the picture again")

@@ -18,7 +18,17 @@ from edge.bundle import Bundle, read_bundle
 
 EDGE = [sys.executable, "-c", "from edge.cli import main; main()"]
 
-RECIPE = """
+ANY_QUALITY = """
+# A network that has learned little: these tests ask whether the way works, not how well it screens.
+[gates]
+min_auc = 0.0
+max_auc_drop = 1.0
+max_accuracy_drop = 1.0
+max_flips = 1.0
+min_saliency_agreement = -1.0
+max_randomised_agreement = 1.0
+"""
+RECIPE = f"""
 name = "tiny"
 classes = ["no_parasite", "parasite"]
 positive = ["parasite"]
@@ -40,16 +50,7 @@ epochs = 2
 
 [quantize]
 calibration_pictures = 24
-
-# 96 tiles teach little: these tests ask whether the way works, not how well it screens.
-[gates]
-min_auc = 0.0
-max_auc_drop = 1.0
-max_accuracy_drop = 1.0
-max_flips = 1.0
-min_saliency_agreement = -1.0
-max_randomised_agreement = 1.0
-"""
+{ANY_QUALITY}"""
 
 
 @dataclass(frozen=True, kw_only=True)

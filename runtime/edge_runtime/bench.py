@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from edge.bundle import Bundle, read_bundle
-from edge.errors import EdgeError, PictureError
+from edge.errors import EdgeError
 from edge_runtime import rivals
 from edge_runtime.delegates import CPU
 from edge_runtime.interpreter import default_threads
+from edge_runtime.pictures import naming
 from edge_runtime.pipeline import Screener
 from edge_runtime.thermal import Thermal, read_thermal
 
@@ -117,7 +118,9 @@ def bench(
     for number in range(WARM_UP + rounds):
         # Each goes first in every other round, so that none always finds the other's cache.
         for key in list(entries)[:: -1 if number % 2 else 1]:
-            times[key].append(_round(entries[key], *taken[number % len(taken)]))
+            name, picture = taken[number % len(taken)]
+            with naming(name):
+                times[key].append(entries[key](picture))
         yield number + 1
     after = read_thermal()
     for screener in screeners.values():
@@ -208,13 +211,6 @@ def screen_only() -> None:
 
     if (peak := peak_bytes()) is not None:
         print(peak)
-
-
-def _round(contestant: Contestant, name: str, picture: bytes) -> dict[str, float]:
-    try:
-        return contestant(picture)
-    except PictureError as error:
-        raise PictureError(f"{name}: {error.message}", remedy=error.remedy) from None
 
 
 def _screening(screener: Screener) -> Contestant:

@@ -65,11 +65,9 @@ def bench(
 def _read(path: Path) -> tuple[str, bytes]:
     """A picture's name and bytes. Raises PictureError with the name."""
     from edge.dataset import printable
-    from edge.errors import PictureError
+    from edge_runtime.pictures import naming
     from edge_runtime.pipeline import read_picture
 
     name = printable(str(path))
-    try:
+    with naming(name):
         return name, read_picture(path)
-    except PictureError as error:
-        raise PictureError(f"{name}: {error.message}", remedy=error.remedy) from None

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge.dataset import first_few, printable
 from edge.errors import EdgeError, PictureError
-from edge.preprocess import PICTURE_SUFFIXES
+from edge.preprocess import PICTURE_KINDS, PICTURE_SUFFIXES
 from edge.walk import Entry, walk
-
-READ = "JPEG, PNG, BMP or TIFF"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +43,7 @@ class Pictures:
     def passed_over(self) -> str:
         """What was passed over, in one sentence with the first names; "" where that was nothing."""
         counts = [
-            _count(len(self.others), f"file that is no {READ}", f"files that are no {READ}"),
+            _count(len(self.others), f"file that is no {PICTURE_KINDS}", f"files that are no {PICTURE_KINDS}"),
             _count(len(self.hidden), "hidden file or folder", "hidden files or folders"),
             _count(len(self.linked), "linked folder", "linked folders"),
             _count(len(self.unreadable), "folder that cannot be read", "folders that cannot be read"),
@@ -60,7 +59,7 @@ class Pictures:
         kinds = sorted({printable(path.suffix.lower()) or "without an ending" for path in self.others})
         found = f": the files there are {first_few(kinds)}" if kinds else ""
         raise PictureError(
-            f"there is no picture in what was named{found}", remedy=f"name {READ} files, or save them so"
+            f"there is no picture in what was named{found}", remedy=f"name {PICTURE_KINDS} files, or save them so"
         )
 
 
@@ -94,6 +93,15 @@ def require_elsewhere(target: Path, pictures: Iterable[Path], what: str, *, reme
     for named in pictures:
         if os.path.isdir(named) and target.resolve().is_relative_to(named.resolve()):  # noqa: PTH112, as in `expand`
             raise EdgeError(f"{what} would lie among the pictures of {named}", remedy=remedy)
+
+
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """A PictureError of one picture among several says which: its sentence begins with the name."""
+    try:
+        yield
+    except PictureError as error:
+        raise PictureError(f"{name}: {error.message}", remedy=error.remedy) from None
 
 
 def _kind(entry: Entry) -> str:

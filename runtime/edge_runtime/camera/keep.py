@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.files import write_durably
+
 # A clear frame proves nothing later, and there are many that cannot be judged while a slide is moved.
 NOT_KEPT = frozenset({"clear", "retake"})
 OURS = re.compile(r"([0-9]{6,})-[a-z]+-[0-9]{8}T[0-9]{6}\.png")
@@ -114,10 +116,7 @@ def _write_partial(path: Path, data: bytes) -> None:
     space = shutil.disk_usage(path.parent)
     if space.free - len(data) < FREE_SHARE * space.total:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path.parent))
-    with path.open("xb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
+    write_durably(path, data)
 
 
 def _ours(folder: Path) -> list[Path]:
