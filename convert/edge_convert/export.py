@@ -41,6 +41,7 @@ SCREEN = "serving_default"
 # The converter puts signatures in the order of their names, and the one to screen with must be first.
 EXPLAIN = "where_it_looked"
 MAP = "saliency"
+NETWORK = "network"
 OUTPUTS: dict[Role, str] = {
     "probabilities": "The probability of each label, not calibrated: the bundle holds calibration and threshold.",
     "class_activation": "A map a label: its evidence by place, in logits.",
@@ -208,7 +209,8 @@ def outputs_of(model: Any, backbone: Backbone, readout: Readout | None = None) -
     wanted = [feature_maps(model), model.get_layer(EMBEDDING).output, earlier]
     if readout is not None:
         wanted.append(model.get_layer(readout.layer).output)
-    trunk = keras().Model(model.input, wanted)
+    # Named, because Keras would number it, and tensors carry the name: a build that went on would give other bytes.
+    trunk = keras().Model(model.input, wanted, name=NETWORK)
 
     def at_every_place(features: Any, kernel: Any, bias: Any) -> Any:
         return tf.nn.bias_add(tf.nn.conv2d(features, kernel[np.newaxis, np.newaxis], 1, "VALID"), bias)
@@ -235,7 +237,7 @@ def outputs_of(model: Any, backbone: Backbone, readout: Readout | None = None) -
 def _without_map(model: Any, earlier: Any, kernel: Any, bias: Any) -> Callable[[Any], dict[str, Any]]:
     """As `outputs_of`, for a dense head: behind it a class has no place in the picture."""
     tf = tensorflow()
-    trunk = keras().Model(model.input, [model.get_layer(EMBEDDING).output, earlier])
+    trunk = keras().Model(model.input, [model.get_layer(EMBEDDING).output, earlier], name=NETWORK)
 
     def screen(picture: Any) -> dict[str, Any]:
         embedding, before = trunk(picture, training=False)
@@ -304,7 +306,8 @@ def convert_functions(
     """
     tf = tensorflow()
     module = tf.Module()
-    module.model, module.functions = model, functions
+    # Not the model itself: Keras would trace each of its layers anew to save it, which takes longer than all the rest.
+    module.held, module.functions = list(model.variables), functions
     with tempfile.TemporaryDirectory(prefix="edge-export-") as folder, without_chatter(), warnings.catch_warnings():
         tf.saved_model.save(module, folder, signatures=functions)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(functions))

@@ -47,7 +47,7 @@ def gradient_map(model: Any, layer: str, kind: OnRequest, cotangent: Callable[[A
     tf = tensorflow()
     behind = check_gradient(model, layer)
     needed = [layer, *(each.name for each in behind)]
-    forward = keras().Model(model.input, [model.get_layer(name).output for name in needed])
+    forward = keras().Model(model.input, [model.get_layer(name).output for name in needed], name="forward")
     # Read here: inside a function that is being traced, a variable has no numbers.
     arrays = {each.name: each.get_weights() for each in behind}
 

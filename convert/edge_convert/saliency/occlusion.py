@@ -25,8 +25,8 @@ def occlusion_map(model: Any, score: Callable[[Any], Any]) -> Callable[[Any], An
     flat = model.get_layer(HEAD_FLAT)
     rows, columns = flat.input.shape[1:3]
     places = rows * columns
-    trunk = keras().Model(model.input, flat.input)
-    head = keras().Model(flat.input, model.output)
+    trunk = keras().Model(model.input, flat.input, name="trunk")
+    head = keras().Model(flat.input, model.output, name="head")
     kept = np.ones((places + 1, places, 1), np.float32)
     kept[np.arange(places), np.arange(places)] = 0
     mask = kept.reshape(places + 1, rows, columns, 1)

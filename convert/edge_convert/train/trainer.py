@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edge.errors import EdgeError
 from edge_convert.backbones import find_backbone
 from edge_convert.keras import keras, tensorflow
-from edge_convert.network import rescaled, run_batches
+from edge_convert.network import PREDICT_BATCH, rescaled
 from edge_convert.prepare import Prepared
 from edge_convert.progress import Progress, Steps
 from edge_convert.recipe import Recipe
@@ -25,6 +25,10 @@ from edge_convert.train.logs import Logs
 from edge_convert.train.loss import distillation_loss, picture_loss
 from edge_convert.train.mixing import mix
 from edge_convert.train.optimizer import make_optimizer, plain_optimizer, state_of
+from edge_convert.train.trunk import WORTH_CONVERTING, Trunk, trunk_start
+
+LogitsOf = Callable[[NDArray[np.int64]], NDArray[np.float32]]
+"""The logits, (n, classes), of rows of the prepared pictures."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +87,7 @@ class Trainer:
         self._best = best
         self._kept: Arrays | None = model.get_weights() if best else None
         self._at = _Progressing()
+        self._trunk: Trunk | None = None
 
     def run(
         self, epochs: int, learning_rate: float, *, callback: Any = None, count_from: int = 1
@@ -103,8 +108,9 @@ class Trainer:
                 steps=batches * epochs,
                 average=self._averaging,
             )
-        step = self._make_step(optimizer)
         self._resume(optimizer)
+        self._trunk = self._frozen_part(epochs * len(train))
+        step, logits_of = self._make_step(optimizer), self._make_logits()
         if self.keeping.checkpoint is not None and self.keeping.checkpoint.is_damaged:
             yield Progress(done=0, total=batches * epochs, note="the checkpoint is damaged: training starts again")
         at = self._at
@@ -118,7 +124,7 @@ class Trainer:
                 self._save(optimizer)
             if callback is not None:
                 callback.on_epoch_end(at.epoch)
-            improved = self._validate(optimizer, may_keep=at.epoch >= count_from)
+            improved = self._validate(optimizer, logits_of, may_keep=at.epoch >= count_from)
             yield Progress(done=at.epoch * batches, total=batches * epochs, note=str(self._history[-1]))
             stale = 0 if improved or at.epoch < count_from else at.stale + 1
             at = self._at = _Progressing(epoch=at.epoch + 1, stale=stale)
@@ -128,7 +134,8 @@ class Trainer:
         return self._history
 
     def _batches(self, rows: NDArray[np.int64], epoch: int, start: int) -> Iterator[tuple[NDArray[Any], ...]]:
-        """The batches of an epoch from number `start` on: pictures uint8, wanted (n, classes), weights (n,), count.
+        """The batches of an epoch from number `start` on: pictures as they are seen, wanted (n, classes), weights (n,),
+        count.
 
         Each depends on (seed, epoch, its number) alone, so an epoch can be entered in the middle.
         """
@@ -145,7 +152,36 @@ class Trainer:
             weights = targets @ of_class
             weights[len(chosen) :] = 0
             wanted = targets * np.float32(1 - train.label_smoothing) + np.float32(train.label_smoothing / classes)
-            yield pictures, wanted, weights, np.float32(len(chosen))
+            yield self._seen(pictures), wanted, weights, np.float32(len(chosen))
+
+    def _frozen_part(self, pictures: int) -> Trunk | None:
+        """What lies below all that learns, where running it apart saves time. pictures: that will pass through it."""
+        tf, recipe = tensorflow(), self.recipe.train
+        # A teacher sees the picture itself; a GPU, and 16 bits, are what they were asked for.
+        plain = recipe.strategy == "none" and recipe.precision == "float32" and self.teacher is None
+        if not plain or pictures < WORTH_CONVERTING or tf.config.list_physical_devices("GPU"):
+            return None
+        start = trunk_start(self.model, self.backbone)
+        return None if start is None else Trunk(self.recipe, self.model, start)
+
+    def _seen(self, pictures: NDArray[np.uint8]) -> NDArray[Any]:
+        """What a step is given: the pictures, or what the frozen part makes of them."""
+        return pictures if self._trunk is None else self._trunk(pictures)
+
+    def _logits(self, seen: Any, *, training: bool) -> Any:
+        if self._trunk is not None:
+            return self._trunk.upper(seen, training=training)
+        return self.model(rescaled(tensorflow().cast(seen, tensorflow().float32), self.backbone), training=training)
+
+    def _make_logits(self) -> LogitsOf:
+        """The logits of rows, in inference mode. Traced once for all epochs."""
+        infer = tensorflow().function(lambda seen: self._logits(seen, training=False), reduce_retracing=True)
+
+        def logits_of(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+            parts = [rows[start : start + PREDICT_BATCH] for start in range(0, len(rows), PREDICT_BATCH)]
+            return np.concatenate([infer(self._seen(self.prepared.pictures[part])).numpy() for part in parts])
+
+        return logits_of
 
     def _make_step(self, optimizer: Any) -> Callable[[tuple[NDArray[Any], ...]], Any]:
         tf = tensorflow()
@@ -175,14 +211,12 @@ class Trainer:
         return dealt
 
     def _losses(self) -> Callable[[Any, Any], Any]:
-        """A loss a picture, (n,), from pixels and wanted probabilities."""
+        """A loss a picture, (n,), from what is seen and wanted probabilities."""
         tf = tensorflow()
         against_labels = picture_loss(self.recipe.train)
 
-        def plain(pictures: Any, wanted: Any) -> Any:
-            return against_labels(
-                wanted, self.model(rescaled(tf.cast(pictures, tf.float32), self.backbone), training=True)
-            )
+        def plain(seen: Any, wanted: Any) -> Any:
+            return against_labels(wanted, self._logits(seen, training=True))
 
         if self.teacher is None:
             return plain
@@ -190,14 +224,14 @@ class Trainer:
         against_teacher, share = distillation_loss(self.recipe.distill), self.recipe.distill.share
 
         def distilled(pictures: Any, wanted: Any) -> Any:
-            logits = self.model(rescaled(tf.cast(pictures, tf.float32), self.backbone), training=True)
+            logits = self._logits(pictures, training=True)
             # The teacher sees the very same changed picture (Beyer et al. 2022).
             taught = tf.stop_gradient(teacher(rescaled(tf.cast(pictures, tf.float32), its_backbone), training=False))
             return (1 - share) * against_labels(wanted, logits) + share * against_teacher(taught, logits)
 
         return distilled
 
-    def _validate(self, optimizer: Any, *, may_keep: bool) -> bool:
+    def _validate(self, optimizer: Any, logits_of: LogitsOf, *, may_keep: bool) -> bool:
         """Measure the weights, or their average, and keep them where they are the best.
 
         Returns whether the kept measure improved: an equal one keeps the better fitted weights, and tires patience.
@@ -205,8 +239,7 @@ class Trainer:
         own = self.model.get_weights() if self._averaging else None
         if own is not None:
             plain_optimizer(optimizer).finalize_variable_values(self.model.trainable_variables)
-        rows = self.prepared.rows("val")
-        logits = np.concatenate(list(run_batches(self.model, self.prepared.pictures, rows, self.backbone)))
+        logits = logits_of(self.prepared.rows("val"))
         loss = float(np.mean([float(loss) for loss in self._at.losses]))
         epoch = measured(self.phase, self._at.epoch, loss, self.recipe, self.prepared, logits)
         self._history.append(epoch)

@@ -1,0 +1,93 @@
+"""The frozen part that is run apart: it computes what Keras computes, and is used only where nothing is lost by it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import TinyBuild
+from random_networks import a_recipe, settle, smooth_noise
+
+from edge_convert.backbones import find_backbone
+from edge_convert.network import build_classifier, freeze, scaled
+from edge_convert.prepare import load_prepared
+from edge_convert.progress import finish
+from edge_convert.recipe import Recipe, read_recipe
+from edge_convert.train import trainer
+from edge_convert.train.devices import devices
+from edge_convert.train.finetune import finetune
+from edge_convert.train.trainer import Teacher, Trainer
+from edge_convert.train.trunk import Trunk, trunk_start
+
+BLOCKS = 3
+
+
+def half_frozen(recipe: Recipe) -> tuple[Any, str]:
+    model = build_classifier(recipe)
+    start = find_backbone(recipe.network.backbone).first_unfrozen(BLOCKS)
+    freeze(model, start)
+    return model, start
+
+
+def test_the_frozen_part_and_what_learns_make_the_whole_network() -> None:
+    recipe = a_recipe("mobilenetv2", width=0.35)
+    backbone = find_backbone("mobilenetv2")
+    model, start = half_frozen(recipe)
+    pictures = smooth_noise(5, 1)
+    settle(model, scaled(pictures, backbone))
+    assert trunk_start(model, backbone) == start
+    trunk = Trunk(recipe, model, start)
+    seen = trunk(pictures)
+    assert seen.dtype == np.float32
+    # Shared out among threads or one by one: the same bits.
+    np.testing.assert_array_equal(seen, np.concatenate([trunk(picture[np.newaxis]) for picture in pictures]))
+    whole = model(scaled(pictures, backbone), training=False).numpy()
+    apart = np.ptp(whole, axis=0).min()
+    assert apart > 0, "the pictures are told apart, so that a wrong map would show"
+    np.testing.assert_allclose(trunk.upper(seen, training=False).numpy(), whole, rtol=0, atol=1e-2 * apart)
+
+
+def test_a_layer_that_learns_in_the_middle_of_a_block_keeps_the_whole_block() -> None:
+    """Whatever a residual sum takes from before the block's start would be cut off."""
+    recipe = a_recipe("mobilenetv2", width=0.35)
+    model, start = half_frozen(recipe)
+    names = [layer.name for layer in model.layers]
+    freeze(model, names[names.index(start) + 4])
+    assert trunk_start(model, find_backbone("mobilenetv2")) == start
+
+
+def test_a_network_from_scratch_has_no_frozen_part() -> None:
+    model = build_classifier(a_recipe("mobilenetv2", width=0.35))
+    assert trunk_start(model, find_backbone("mobilenetv2")) is None
+
+
+@pytest.mark.parametrize("changes", [{"precision": "mixed_float16"}, {"strategy": "mirrored"}], ids=lambda c: str(c))
+def test_whoever_trains_elsewhere_or_in_16_bits_gets_what_was_asked_for(changes: dict[str, Any]) -> None:
+    recipe = a_recipe("mobilenetv2", width=0.35)
+    model, _ = half_frozen(recipe)
+    recipe = replace(recipe, train=replace(recipe.train, **changes))
+    asked = Trainer(model, recipe, None, phase="", on=devices("none"))  # type: ignore[arg-type]
+    assert asked._frozen_part(10**6) is None
+
+
+def test_a_teacher_sees_the_pictures_themselves() -> None:
+    recipe = a_recipe("mobilenetv2", width=0.35)
+    model, _ = half_frozen(recipe)
+    teacher = Teacher(model=model, backbone="mobilenetv2")
+    taught = Trainer(model, recipe, None, phase="", on=devices("none"), teacher=teacher)  # type: ignore[arg-type]
+    assert taught._frozen_part(10**6) is None
+
+
+def test_training_with_the_frozen_part_apart_is_the_same_training(
+    tiny_build: TinyBuild, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = read_recipe(tiny_build.recipe, changes=("train.epochs=1", "train.learning_rate=1e-5"))
+    prepared = load_prepared(tiny_build.run / "data")
+    losses = []
+    for worth in (10**9, 1):
+        monkeypatch.setattr(trainer, "WORTH_CONVERTING", worth)
+        _, history = finish(finetune(recipe, prepared))
+        losses.append((history[-1].loss, history[-1].validation_loss))
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
