@@ -41,7 +41,8 @@ class HeldOut:
     replacement, as another clinic's pictures would be drawn. rounds: how many; failed: those in which a part could not
     be fitted, counted as missing the target. reached: share of rounds whose sensitivity reached the target.
     sensitivity, specificity: means over rounds. output_error, calibration_error: expected calibration error before
-    and after, mean over rounds, each picture calibrated by others; picture by picture.
+    and after, mean over rounds, each picture calibrated by others; picture by picture. chance_error: what probabilities
+    that are exactly right show on so few pictures, mean over rounds; None from builds that did not ask.
     """
 
     rounds: int
@@ -53,6 +54,7 @@ class HeldOut:
     specificity: float
     output_error: float
     calibration_error: float
+    chance_error: float | None = None
 
 
 def fit_decision(recipe: DecisionRecipe, positive: tuple[str, ...], data: Outputs) -> OperatingPoint:
@@ -164,17 +166,20 @@ def cross_fit(recipe: DecisionRecipe, data: Outputs, *, rounds: int = ROUNDS, se
     if folds < 2:
         return None
     profile = parse_profile(recipe.profile)
-    random = np.random.default_rng(seed)
-    found: list[tuple[float, float, float]] = []
+    # Two of them: what is measured by chance must not change what is held out.
+    random, chance = np.random.default_rng(seed), np.random.default_rng((seed, 1))
+    found: list[tuple[float, float, float, float]] = []
     for _ in range(rounds):
         try:
             scores, refer = _hold_out(recipe, profile, data, _folds(data, folds, random))
         except GateError:
             continue
         sensitivity, specificity = _drawn_again(recipe.level, refer, data, random)
-        found.append((sensitivity, specificity, expected_calibration_error(scores, data.truth)))
-    table = np.array(found).reshape(-1, 3)
-    sensitivity, specificity, error = table.mean(axis=0) if found else (0.0, 0.0, 1.0)
+        error = expected_calibration_error(scores, data.truth)
+        by_chance = expected_calibration_error(scores, chance.random(len(scores)) < scores)
+        found.append((sensitivity, specificity, error, by_chance))
+    table = np.array(found).reshape(-1, 4)
+    sensitivity, specificity, error, by_chance = table.mean(axis=0) if found else (0.0, 0.0, 1.0, 0.0)
     return HeldOut(
         rounds=rounds,
         failed=rounds - len(found),
@@ -185,6 +190,7 @@ def cross_fit(recipe: DecisionRecipe, data: Outputs, *, rounds: int = ROUNDS, se
         specificity=float(specificity),
         output_error=expected_calibration_error(data.scores, data.truth),
         calibration_error=float(error),
+        chance_error=float(by_chance),
     )
 
 

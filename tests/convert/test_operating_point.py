@@ -134,6 +134,10 @@ def test_what_is_held_out_tells_the_two_rules_apart() -> None:
     assert by_bound.reached >= 0.9 > 0.8 > by_value.reached
     assert by_bound.specificity < by_value.specificity
     assert by_bound.calibration_error < by_bound.output_error
+    assert by_bound.chance_error is not None
+    # Logistic scores, which Platt's two parameters set right: what is left is chance, and what was wrong was not.
+    assert by_bound.calibration_error == pytest.approx(by_bound.chance_error, abs=0.01)
+    assert by_bound.output_error > by_bound.chance_error + 0.04
     assert by_bound == cross_fit(DecisionRecipe(), data, rounds=60)
 
 

@@ -24,7 +24,7 @@ from edge_convert.dropout import seeded_dropout
 from edge_convert.keras import keras, tensorflow
 from edge_convert.prepare import Prepared, load_prepared
 from edge_convert.progress import finish
-from edge_convert.prune.magnitude import even_out_channels
+from edge_convert.prune.magnitude import even_out_channels, share_values
 from edge_convert.recipe import DecisionRecipe, DistillRecipe, Recipe, TrainRecipe, read_recipe
 from edge_convert.repeat import Spread, render, summary
 from edge_convert.train import checkpoint, trainer
@@ -208,6 +208,32 @@ def test_channels_are_evened_out_before_pruning_without_changing_what_the_networ
     norms = np.linalg.norm(model.layers[1].get_weights()[0].reshape(-1, 5), axis=0)
     np.testing.assert_allclose(norms, np.linalg.norm(kernel[..., 2]), rtol=0.5)
     np.testing.assert_allclose(norms, norms[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("bits", "values"), [(2, 3), (4, 15), (8, 255)])
+def test_kernels_share_a_few_values_a_channel_and_keep_zeros_and_the_largest(bits: int, values: int) -> None:
+    layers = keras().layers
+    model = keras().Sequential([layers.Conv2D(3, 5, name="shared", input_shape=(9, 9, 40)), layers.Dense(4)])
+    random = np.random.default_rng(4)
+    kernel = (random.normal(size=(5, 5, 40, 3)) * [0.01, 1, 100]).astype(np.float32)
+    kernel[random.random(kernel.shape) < 0.5] = 0
+    kernel[..., 1] = 0
+    bias = np.array([1, 2, 3], np.float32)
+    model.get_layer("shared").set_weights([kernel, bias])
+    dense = model.layers[-1].get_weights()[0]
+    share_values(model, ["shared"], bits)
+    rounded, its_bias = model.get_layer("shared").get_weights()
+    np.testing.assert_array_equal(its_bias, bias)
+    np.testing.assert_array_equal(model.layers[-1].get_weights()[0], dense)
+    assert (rounded[kernel == 0] == 0).all()
+    assert not rounded[..., 1].any(), "a channel of zeros stays one"
+    for channel in (0, 2):
+        own, before = rounded[..., channel], kernel[..., channel]
+        assert len(np.unique(own)) <= values
+        step = np.abs(before).max() / (values // 2)
+        assert np.abs(own).max() == pytest.approx(np.abs(before).max(), rel=1e-6)
+        assert np.abs(own - before).max() <= step / 2 * 1.0001
+        np.testing.assert_allclose(own / step, np.round(own / step), atol=1e-4)
 
 
 def trained(build: TinyBuild, recipe: Recipe, path: Path | None = None, *, stop_after: int = 0) -> Any:

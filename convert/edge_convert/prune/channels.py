@@ -13,14 +13,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edge.fields import build, plain
 from edge.files import write_atomically
 from edge_convert import export
-from edge_convert.backbones import find_backbone
 from edge_convert.measured import this_machine
-from edge_convert.network import freeze, load_weights, run_batches, save_weights
+from edge_convert.network import freeze, load_weights, save_weights
 from edge_convert.prepare import Prepared
 from edge_convert.progress import Progress, Steps
 from edge_convert.prune.choose import Chooser, composed
@@ -32,7 +29,7 @@ from edge_convert.prune.plan_file import ChannelRecord, GroupCut, StepRecord
 from edge_convert.recipe import Recipe
 from edge_convert.saliency.readout import random_readout
 from edge_convert.train.devices import devices
-from edge_convert.train.epoch import Epoch, measured
+from edge_convert.train.epoch import Epoch, validated
 from edge_convert.train.finetune import set_seeds
 from edge_convert.train.trainer import Keeping, Teacher, Trainer
 
@@ -159,7 +156,7 @@ class _Pruner:
         teacher = Teacher(model=self.unpruned, backbone=self.recipe.network.backbone)
         phase = f"prune, step {step}"
         # What the cut left counts too: where training brings nothing, it stays.
-        untrained = self._validated(model, phase)
+        untrained = validated(phase, self.recipe, self.prepared, model)
         yield Progress(done=0, total=1, note=str(untrained))
         trainer = Trainer(
             model,
@@ -177,13 +174,6 @@ class _Pruner:
         save_weights(model, partial)
         partial.replace(weights)
         return history
-
-    def _validated(self, model: Any, phase: str) -> Epoch:
-        """What the float network reaches before it is trained again, as epoch 0."""
-        backbone = find_backbone(self.recipe.network.backbone)
-        rows = self.prepared.rows("val")
-        logits = np.concatenate(list(run_batches(model, self.prepared.pictures, rows, backbone)))
-        return measured(phase, 0, None, self.recipe, self.prepared, logits)
 
 
 def forget_steps(folder: Path) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_convert.network import softmax
+from edge_convert.backbones import find_backbone
+from edge_convert.network import run_batches, softmax
 from edge_convert.prepare import Prepared
 from edge_convert.recipe import Recipe
 from edge_runtime.metrics import Ranking
@@ -76,6 +78,13 @@ def measured(
         validation_loss=-values["loss"],
         validation_kept=values[recipe.train.keep_best_by],
     )
+
+
+def validated(phase: str, recipe: Recipe, prepared: Prepared, model: Any) -> Epoch:
+    """What a network that was changed otherwise than by descent reaches, as epoch 0."""
+    rows, backbone = prepared.rows("val"), find_backbone(recipe.network.backbone)
+    logits = np.concatenate(list(run_batches(model, prepared.pictures, rows, backbone)))
+    return measured(phase, 0, None, recipe, prepared, logits)
 
 
 def sensitivity_at(scores: NDArray[np.float64], positive: NDArray[np.bool_], specificity: float) -> float:
