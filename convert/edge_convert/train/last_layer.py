@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_convert.backbones import find_backbone
 from edge_convert.keras import keras
-from edge_convert.network import EMBEDDING, LOGITS, PREDICT_BATCH, run_batches
+from edge_convert.network import EMBEDDING, LOGITS, PREDICT_BATCH
 from edge_convert.prepare import Prepared
 from edge_convert.progress import Progress, Steps
 from edge_convert.recipe import Recipe
 from edge_convert.train.epoch import Epoch, measured
+from edge_convert.train.frozen import outputs_of
 
 REGULARISATION = (0.001, 0.01, 0.1)
 
@@ -26,11 +26,10 @@ def fit_last_layer(model: Any, recipe: Recipe, prepared: Prepared, phase: str = 
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
-    backbone = find_backbone(recipe.network.backbone)
     embedder = keras().Model(model.input, model.get_layer(EMBEDDING).output)
     used = np.concatenate([prepared.rows("train"), prepared.rows("val")])
     batches: list[NDArray[np.float32]] = []
-    for batch in run_batches(embedder, prepared.pictures, used, backbone):
+    for batch in outputs_of(recipe, embedder, prepared.pictures, used):
         batches.append(batch)
         yield Progress(done=len(batches) * PREDICT_BATCH, total=len(used))
     features, checked = np.split(np.concatenate(batches), [len(prepared.rows("train"))])

@@ -21,11 +21,11 @@ from edge_convert.train.augment import augmented_batch, plan_for
 from edge_convert.train.checkpoint import Arrays, Checkpoint, Standing
 from edge_convert.train.devices import Devices, devices
 from edge_convert.train.epoch import Epoch, measured
+from edge_convert.train.frozen import Halves, halves, pays
 from edge_convert.train.logs import Logs
 from edge_convert.train.loss import distillation_loss, picture_loss
 from edge_convert.train.mixing import mix
 from edge_convert.train.optimizer import make_optimizer, plain_optimizer, state_of
-from edge_convert.train.trunk import WORTH_CONVERTING, Trunk, trunk_start
 
 LogitsOf = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 """The logits, (n, classes), of rows of the prepared pictures."""
@@ -87,7 +87,7 @@ class Trainer:
         self._best = best
         self._kept: Arrays | None = model.get_weights() if best else None
         self._at = _Progressing()
-        self._trunk: Trunk | None = None
+        self._halves: Halves | None = None
 
     def run(
         self, epochs: int, learning_rate: float, *, callback: Any = None, count_from: int = 1
@@ -109,7 +109,9 @@ class Trainer:
                 average=self._averaging,
             )
         self._resume(optimizer)
-        self._trunk = self._frozen_part(epochs * len(train))
+        # A teacher sees the picture itself.
+        if self.teacher is None and pays(self.recipe, epochs * len(train)):
+            self._halves = halves(self.recipe, self.model)
         step, logits_of = self._make_step(optimizer), self._make_logits()
         if self.keeping.checkpoint is not None and self.keeping.checkpoint.is_damaged:
             yield Progress(done=0, total=batches * epochs, note="the checkpoint is damaged: training starts again")
@@ -154,23 +156,13 @@ class Trainer:
             wanted = targets * np.float32(1 - train.label_smoothing) + np.float32(train.label_smoothing / classes)
             yield self._seen(pictures), wanted, weights, np.float32(len(chosen))
 
-    def _frozen_part(self, pictures: int) -> Trunk | None:
-        """What lies below all that learns, where running it apart saves time. pictures: that will pass through it."""
-        tf, recipe = tensorflow(), self.recipe.train
-        # A teacher sees the picture itself; a GPU, and 16 bits, are what they were asked for.
-        plain = recipe.strategy == "none" and recipe.precision == "float32" and self.teacher is None
-        if not plain or pictures < WORTH_CONVERTING or tf.config.list_physical_devices("GPU"):
-            return None
-        start = trunk_start(self.model, self.backbone)
-        return None if start is None else Trunk(self.recipe, self.model, start)
-
     def _seen(self, pictures: NDArray[np.uint8]) -> NDArray[Any]:
         """What a step is given: the pictures, or what the frozen part makes of them."""
-        return pictures if self._trunk is None else self._trunk(pictures)
+        return pictures if self._halves is None else self._halves.lower(pictures)
 
     def _logits(self, seen: Any, *, training: bool) -> Any:
-        if self._trunk is not None:
-            return self._trunk.upper(seen, training=training)
+        if self._halves is not None:
+            return self._halves.upper(seen, training=training)
         return self.model(rescaled(tensorflow().cast(seen, tensorflow().float32), self.backbone), training=training)
 
     def _make_logits(self) -> LogitsOf:

@@ -15,11 +15,10 @@ from edge_convert.network import build_classifier, freeze, scaled
 from edge_convert.prepare import load_prepared
 from edge_convert.progress import finish
 from edge_convert.recipe import Recipe, read_recipe
-from edge_convert.train import trainer
-from edge_convert.train.devices import devices
+from edge_convert.train import frozen, trainer
 from edge_convert.train.finetune import finetune
+from edge_convert.train.frozen import halves, learns_from, pays
 from edge_convert.train.trainer import Teacher, Trainer
-from edge_convert.train.trunk import Trunk, trunk_start
 
 BLOCKS = 3
 
@@ -37,16 +36,17 @@ def test_the_frozen_part_and_what_learns_make_the_whole_network() -> None:
     model, start = half_frozen(recipe)
     pictures = smooth_noise(5, 1)
     settle(model, scaled(pictures, backbone))
-    assert trunk_start(model, backbone) == start
-    trunk = Trunk(recipe, model, start)
-    seen = trunk(pictures)
+    assert learns_from(model, backbone) == start
+    cut = halves(recipe, model)
+    assert cut is not None
+    seen = cut.lower(pictures)
     assert seen.dtype == np.float32
     # Shared out among threads or one by one: the same bits.
-    np.testing.assert_array_equal(seen, np.concatenate([trunk(picture[np.newaxis]) for picture in pictures]))
+    np.testing.assert_array_equal(seen, np.concatenate([cut.lower(picture[np.newaxis]) for picture in pictures]))
     whole = model(scaled(pictures, backbone), training=False).numpy()
     apart = np.ptp(whole, axis=0).min()
     assert apart > 0, "the pictures are told apart, so that a wrong map would show"
-    np.testing.assert_allclose(trunk.upper(seen, training=False).numpy(), whole, rtol=0, atol=1e-2 * apart)
+    np.testing.assert_allclose(cut.upper(seen, training=False).numpy(), whole, rtol=0, atol=1e-2 * apart)
 
 
 def test_a_layer_that_learns_in_the_middle_of_a_block_keeps_the_whole_block() -> None:
@@ -55,29 +55,30 @@ def test_a_layer_that_learns_in_the_middle_of_a_block_keeps_the_whole_block() ->
     model, start = half_frozen(recipe)
     names = [layer.name for layer in model.layers]
     freeze(model, names[names.index(start) + 4])
-    assert trunk_start(model, find_backbone("mobilenetv2")) == start
+    assert learns_from(model, find_backbone("mobilenetv2")) == start
 
 
 def test_a_network_from_scratch_has_no_frozen_part() -> None:
     model = build_classifier(a_recipe("mobilenetv2", width=0.35))
-    assert trunk_start(model, find_backbone("mobilenetv2")) is None
+    assert learns_from(model, find_backbone("mobilenetv2")) is None
 
 
-@pytest.mark.parametrize("changes", [{"precision": "mixed_float16"}, {"strategy": "mirrored"}], ids=lambda c: str(c))
-def test_whoever_trains_elsewhere_or_in_16_bits_gets_what_was_asked_for(changes: dict[str, Any]) -> None:
-    recipe = a_recipe("mobilenetv2", width=0.35)
-    model, _ = half_frozen(recipe)
-    recipe = replace(recipe, train=replace(recipe.train, **changes))
-    asked = Trainer(model, recipe, None, phase="", on=devices("none"))  # type: ignore[arg-type]
-    assert asked._frozen_part(10**6) is None
+@pytest.mark.parametrize("changes", [{"precision": "mixed_float16"}, {"strategy": "mirrored"}], ids=str)
+def test_whoever_trains_on_several_devices_or_in_16_bits_gets_what_was_asked_for(changes: dict[str, Any]) -> None:
+    recipe = a_recipe("mobilenetv2")
+    assert pays(recipe, 10**6)
+    assert not pays(recipe, 10)
+    assert not pays(replace(recipe, train=replace(recipe.train, **changes)), 10**6)
 
 
-def test_a_teacher_sees_the_pictures_themselves() -> None:
-    recipe = a_recipe("mobilenetv2", width=0.35)
-    model, _ = half_frozen(recipe)
-    teacher = Teacher(model=model, backbone="mobilenetv2")
-    taught = Trainer(model, recipe, None, phase="", on=devices("none"), teacher=teacher)  # type: ignore[arg-type]
-    assert taught._frozen_part(10**6) is None
+def test_a_teacher_sees_the_pictures_themselves(tiny_build: TinyBuild, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frozen, "WORTH_CONVERTING", 1)
+    monkeypatch.setattr(trainer, "halves", lambda *_: pytest.fail("the teacher would be given feature maps"))
+    recipe = read_recipe(tiny_build.recipe, changes=("train.epochs=1",))
+    model = build_classifier(recipe)
+    teacher = Teacher(model=model, backbone=recipe.network.backbone)
+    taught = Trainer(model, recipe, load_prepared(tiny_build.run / "data"), phase="", teacher=teacher)
+    next(taught.run(1, 1e-6))
 
 
 def test_training_with_the_frozen_part_apart_is_the_same_training(
@@ -87,7 +88,7 @@ def test_training_with_the_frozen_part_apart_is_the_same_training(
     prepared = load_prepared(tiny_build.run / "data")
     losses = []
     for worth in (10**9, 1):
-        monkeypatch.setattr(trainer, "WORTH_CONVERTING", worth)
+        monkeypatch.setattr(frozen, "WORTH_CONVERTING", worth)
         _, history = finish(finetune(recipe, prepared))
         losses.append((history[-1].loss, history[-1].validation_loss))
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
