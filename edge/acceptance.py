@@ -6,10 +6,10 @@ Frozen records of the contract; fitted by the build, acted on by the device. doc
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Literal, get_args
 
 from edge.fields import FieldError
+from edge.frozen import dataclass
 
 Answer = Literal["refer", "clear", "retake", "uncertain"]
 Reason = Literal["too_small", "too_dark", "over_exposed", "flat", "blurred", "colour", "unlike", "close"]

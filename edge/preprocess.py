@@ -7,7 +7,6 @@ it uses only OpenCV operations that are integer-exact (see docs/decisions/001-ex
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, get_args
 
 import cv2
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from edge import MAX_PICTURE_PIXELS
 from edge.errors import EdgeError, PictureError
+from edge.frozen import dataclass
 from edge.native_stderr import collected_stderr
 from edge.tiff import read_facts
 

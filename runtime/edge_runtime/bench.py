@@ -12,12 +12,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edge.bundle import Bundle, read_bundle
 from edge.errors import EdgeError
+from edge.frozen import dataclass
 from edge_runtime import rivals
 from edge_runtime.delegates import CPU
 from edge_runtime.interpreter import default_threads

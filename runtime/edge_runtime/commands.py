@@ -265,7 +265,7 @@ def _self_test(bundle: Bundle, interpreter: str | None) -> int:
 
 
 def _print_verdict(screening: Screening, as_json: bool) -> None:
-    from edge.dataset import printable
+    from edge.names import printable
 
     verdict = screening.verdict
     if as_json:
@@ -291,8 +291,8 @@ def _write_overlay(screener: Screener, screening: Screening, folder: Path) -> bo
     """Write the heat map's picture; a failure is a line on stderr, since the verdict stands without it."""
     import cv2
 
-    from edge.dataset import printable
     from edge.files import write_atomically
+    from edge.names import printable
 
     # The digest keeps apart pictures of the same name from different folders; a file name has 255 bytes at most.
     picture = os.fsencode(screening.verdict.picture)

@@ -8,7 +8,6 @@ import platform
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -16,6 +15,7 @@ import numpy as np
 from edge import __version__
 from edge.bundle import Bundle
 from edge.errors import EdgeError
+from edge.frozen import dataclass
 from edge_runtime import machine
 from edge_runtime.acceptance import describe
 from edge_runtime.delegates import CPU, DELEGATES, parse_request

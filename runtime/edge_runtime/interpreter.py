@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from edge.bundle import ModelFile
 from edge.errors import InterpreterError
+from edge.frozen import dataclass
 from edge.native_stderr import without_chatter
 from edge.reference import Coding
 from edge_runtime.interpreters import Package, find

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from edge.acceptance import answer, checks
 from edge.bundle import Bundle, read_bundle
 from edge.errors import InterpreterError, PictureError
 from edge.files import read_ordinary
+from edge.frozen import dataclass
 from edge.preprocess import Placement
 from edge.record import BundleId, DelegateUse, Latency, Verdict
 from edge_runtime import saliency

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle import Bundle, Golden
 from edge.errors import BundleError
+from edge.frozen import dataclass
 from edge_runtime.golden import load_outputs
 from edge_runtime.pipeline import Screener
 

@@ -61,7 +61,7 @@ def tell_delegate(screener: Screener, before: Any = None) -> None:
 
 def print_failure(failure: Failure, as_json: bool) -> None:
     """Print the line of a picture that could not be screened, or its JSON record."""
-    from edge.dataset import printable
+    from edge.names import printable
 
     if as_json:
         print_line(json.dumps(failure.to_json()))

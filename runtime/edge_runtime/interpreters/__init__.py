@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from edge.errors import InterpreterError
+from edge.frozen import dataclass
 
 # Tried in this order: the fast one, what armv7l has, and a workstation's last resort (15 s to import, 600 MB).
 INTERPRETERS = {
