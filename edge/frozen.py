@@ -47,7 +47,9 @@ def _init(cls: type, fields: Fields) -> Method:
         if values.keys() != wanted:
             values = _completed(cls, fields, values)
         # In the fields' order, and past __setattr__, which refuses.
-        vars(self).update((name, values[name]) for name in names)
+        own = vars(self)
+        for name in names:
+            own[name] = values[name]
         if checked:
             self.__post_init__()
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge.cli import FILE
+from edge.cli import FILE, loading
 from edge.errors import DataError, EdgeError, PictureError
 from edge.progress_bar import progress_bar
 from edge_runtime.talk import print_failure, print_line, tell, tell_delegate, warn
@@ -73,15 +73,16 @@ def screen(
     that cannot be read, or whose heat map cannot be written, costs its own line; the others go on, and the exit status
     is 1.
     """
-    from edge.record import Failure
-    from edge_runtime.pictures import expand
-    from edge_runtime.pipeline import Screener
-
     if method and overlay_folder is None:
         raise click.UsageError("--map says what --overlay shows; name a folder with --overlay")
-    screener = Screener.open(
-        bundle, variant=variant, threads=threads, interpreter=interpreter, delegate=delegate, method=method
-    )
+    with loading():
+        from edge.record import Failure
+        from edge_runtime.pictures import expand
+        from edge_runtime.pipeline import Screener
+
+        screener = Screener.open(
+            bundle, variant=variant, threads=threads, interpreter=interpreter, delegate=delegate, method=method
+        )
     if overlay_folder is not None:
         if screener.manifest.saliency is None:
             raise EdgeError("this bundle's model gives no heat map", remedy="screen without --overlay")
