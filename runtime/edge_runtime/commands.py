@@ -25,8 +25,8 @@ threads_option = click.option(
 )
 interpreter_option = click.option(
     "--interpreter",
-    metavar="NAME",
-    help="ai-edge-litert, tflite-runtime or tensorflow. Default: the first that is here.",
+    metavar="NAME[,unverified=yes]",
+    help="ai-edge-litert, tflite-runtime or tensorflow. Default: the first that is here (docs/devices.md).",
 )
 delegate_option = click.option(
     "--delegate",

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle import ModelFile
+from edge.bundle import Bundle, ModelFile
 from edge.errors import InterpreterError
 from edge.frozen import dataclass
 from edge.native_stderr import without_chatter
@@ -98,6 +98,23 @@ class Network:
         self._classes = classes
         self._input, self.encode = self._find_input(side_px, channels)
         self._outputs = self._find_outputs(signatures, classes)
+
+    @classmethod
+    def of(
+        cls, bundle: Bundle, variant: str | None = None, *, threads: int | None = None, package: Package | None = None
+    ) -> Network:
+        """One of a bundle's models on the CPU; None: the main one. Raises BundleError and InterpreterError."""
+        entry, model = bundle.model(variant)
+        manifest = bundle.manifest
+        return cls(
+            entry,
+            model,
+            side_px=manifest.preprocessing.side_px,
+            classes=len(manifest.labels),
+            channels=manifest.preprocessing.channels,
+            threads=threads,
+            package=package,
+        )
 
     def run(self, picture: NDArray[np.uint8]) -> None:
         """Run the network. picture: (side_px, side_px, channels) uint8. Read the outputs with `output`."""

@@ -43,12 +43,15 @@ def print_line(line: str) -> None:
 
 
 def warn(screener: Screener) -> None:
-    """Say what a user must know before the first verdict: synthetic, another model than the main one, no delegate."""
+    """Say what a user must know before the first verdict: synthetic, another model than the main one, an interpreter
+    that is held against nothing, no delegate.
+    """
     if screener.manifest.synthetic:
         tell(f"{screener.manifest.name} was trained on SYNTHETIC pictures: not for patients")
     main = screener.manifest.main_model
     if screener.variant != main:
         tell(f"calibration, threshold and limits were fitted on the {main} model, not on {screener.variant}")
+    tell(screener.note)
     tell_delegate(screener)
 
 

@@ -21,6 +21,20 @@ INTERPRETERS = {
 }
 
 
+VERIFIED_WITH = "ai-edge-litert"
+"""What builds take a bundle's golden outputs from. Another package is held against them before it screens: trial.py."""
+
+UNVERIFIED = "unverified=yes"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What `--interpreter` asks for. name: None takes the first that is here. unverified: whatever numbers it gives."""
+
+    name: str | None
+    unverified: bool
+
+
 @dataclass(frozen=True, kw_only=True)
 class Package:
     """An interpreter package that could be loaded.
@@ -31,6 +45,16 @@ class Package:
     name: str
     interpreter: Any
     load_delegate: Callable[..., Any]
+
+
+def parse_choice(text: str | None) -> Choice:
+    """`NAME` or `NAME,unverified=yes`. Raises InterpreterError."""
+    name, *options = (text or "").split(",")
+    if options not in ([], [UNVERIFIED]):
+        raise InterpreterError(
+            f"the interpreter's options in {text!r} cannot be read", remedy=f"write NAME or NAME,{UNVERIFIED}"
+        )
+    return Choice(name=name or None, unverified=bool(options))
 
 
 def find(name: str | None = None) -> Package:
