@@ -13,7 +13,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from edge.bundle import Bundle, read_bundle
 from edge.errors import EdgeError
@@ -63,11 +64,15 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class Rival:
-    """What a bare engine takes for the same network's inference, on the same inputs."""
+    """What a bare engine takes for the same network's inference, on the same inputs.
+
+    difference: of its probabilities from the interpreter's, the largest over the pictures.
+    """
 
     engine: str
     model: str
     infer: Spread
+    difference: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,10 +117,8 @@ def bench(
         for delegate in dict.fromkeys(delegates)
     }
     entries: dict[tuple[str, str], Contestant] = {key: _screening(screener) for key, screener in screeners.items()}
-    missing: dict[str, str] = {}
-    if compare:
-        engines, missing = _engines(bundle, used)
-        entries |= engines
+    engines, missing = _engines(bundle, taken, used) if compare else ({}, {})
+    entries |= engines
     before = read_thermal()
     times: dict[tuple[str, str], list[dict[str, float]]] = {key: [] for key in entries}
     for number in range(WARM_UP + rounds):
@@ -148,9 +151,8 @@ def bench(
             for (delegate, model), screener in screeners.items()
         ),
         rivals=tuple(
-            Rival(engine=engine, model=model, infer=steps["infer"])
-            for (engine, model), steps in kept.items()
-            if (engine, model) not in screeners
+            Rival(engine=engine, model=model, infer=kept[engine, model]["infer"], difference=one.difference)
+            for (engine, model), one in engines.items()
         ),
         not_compared=missing,
         before=before,
@@ -173,7 +175,8 @@ def render(found: Bench) -> str:
         lines += [_row(f"  {step}", cost.steps[step]) for step in STEPS]
     if found.rivals:
         lines.append("inference alone, bare")
-        lines += [_row(f"  {rival.engine}, {rival.model}", rival.infer) for rival in found.rivals]
+        for rival in found.rivals:
+            lines.append(f"{_row(f'  {rival.engine}, {rival.model}', rival.infer)}  {_apart(rival.difference)}")
     lines += [f"not compared: {name}: {reason}" for name, reason in found.not_compared.items()]
     return "\n".join([*lines, _heat(found.before, found.after)])
 
@@ -224,10 +227,11 @@ def _screening(screener: Screener) -> Contestant:
     return one
 
 
-def _engines(bundle: Bundle, threads: int) -> tuple[dict[tuple[str, str], Contestant], dict[str, str]]:
+def _engines(
+    bundle: Bundle, pictures: Sequence[tuple[str, bytes]], threads: int
+) -> tuple[dict[tuple[str, str], _Engine], dict[str, str]]:
     """The bare engines for each of the bundle's models, and why the others are not there."""
-    preprocessing = bundle.manifest.preprocessing
-    found: dict[tuple[str, str], Contestant] = {}
+    found: dict[tuple[str, str], _Engine] = {}
     missing = {}
     for engine, make in rivals.ENGINES.items():
         for model in bundle.manifest.models:
@@ -236,19 +240,35 @@ def _engines(bundle: Bundle, threads: int) -> tuple[dict[tuple[str, str], Contes
             except rivals.NotHere as error:
                 missing[f"{engine}, {model}"] = str(error)
                 continue
-            encode = Network.of(bundle, model, threads=threads).encode
-            found[engine, model] = _bare(infer, preprocessing, encode)
+            found[engine, model] = _Engine(bundle, model, infer, threads)
+    for one in found.values():
+        for name, picture in pictures:
+            with naming(name):
+                one.compare(picture)
     return found, missing
 
 
-def _bare(infer: Callable[[Any], None], preprocessing: Any, encode: Callable[[Any], Any]) -> Contestant:
-    def one(picture: bytes) -> dict[str, float]:
-        tensor = encode(preprocessing.to_input(preprocessing.decode(picture)))
-        start = time.perf_counter()
-        infer(tensor)
-        return {"infer": 1e3 * (time.perf_counter() - start)}
+class _Engine:
+    """A bare engine with one of the bundle's models. difference: see Rival, over the pictures compared so far."""
 
-    return one
+    def __init__(self, bundle: Bundle, model: str, infer: rivals.Infer, threads: int) -> None:
+        self._preprocessing, self._infer = bundle.manifest.preprocessing, infer
+        self._network = Network.of(bundle, model, threads=threads)
+        self.difference = 0.0
+
+    def compare(self, picture: bytes) -> None:
+        """Hold its probabilities against the interpreter's. picture: a file's bytes."""
+        tensor = self._preprocessing.to_input(self._preprocessing.decode(picture))
+        self._network.run(tensor)
+        raw = self._infer(self._network.encode(tensor))[self._network.tensor_name("probabilities")]
+        apart = self._network.decode("probabilities", raw[0]) - self._network.output("probabilities")
+        self.difference = max(self.difference, float(np.max(np.abs(apart))))
+
+    def __call__(self, picture: bytes) -> dict[str, float]:
+        tensor = self._network.encode(self._preprocessing.to_input(self._preprocessing.decode(picture)))
+        start = time.perf_counter()
+        self._infer(tensor)
+        return {"infer": 1e3 * (time.perf_counter() - start)}
 
 
 def _spreads(rounds: Sequence[dict[str, float]]) -> dict[str, Spread]:
@@ -263,6 +283,10 @@ def spread(values: Sequence[float]) -> Spread:
 
 def _row(name: str, found: Spread) -> str:
     return f"{name:<34}{found.median:9.3f}{found.p5:9.3f}{found.p95:9.3f}"
+
+
+def _apart(difference: float) -> str:
+    return f"probabilities differ by up to {difference:.2g}" if difference else "the same probabilities"
 
 
 def _heat(before: Thermal, after: Thermal) -> str:

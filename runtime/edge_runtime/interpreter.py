@@ -27,6 +27,7 @@ TOPOLOGY = Path("/sys/devices/system/cpu")
 class _Tensor:
     """Where a tensor is and how its integers become real numbers: (q - zero_point) * scale."""
 
+    name: str
     index: int
     scale: float
     zero_point: int
@@ -125,6 +126,10 @@ class Network:
         """Whether this model gives that role."""
         return role in self._outputs
 
+    def tensor_name(self, role: str) -> str:
+        """What the file itself calls the tensor of an output."""
+        return self._outputs[role].name
+
     def explain(self, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The map that the model gives on request, by a run of its own: (rows, columns) float32, evidence in logits.
 
@@ -198,6 +203,7 @@ class Network:
                 )
             scale, zero_point = details[name]["quantization"]
             found[role] = _Tensor(
+                name=str(details[name]["name"]),
                 index=int(details[name]["index"]),
                 scale=float(scale),
                 zero_point=int(zero_point),
