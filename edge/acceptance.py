@@ -5,11 +5,12 @@ Frozen records of the contract; fitted by the build, acted on by the device. doc
 
 from __future__ import annotations
 
+import functools
 import math
-from dataclasses import dataclass
 from typing import Literal, get_args
 
 from edge.fields import FieldError
+from edge.frozen import dataclass
 
 Answer = Literal["refer", "clear", "retake", "uncertain"]
 Reason = Literal["too_small", "too_dark", "over_exposed", "flat", "blurred", "colour", "unlike", "close"]
@@ -159,13 +160,17 @@ def checks(acceptance: Acceptance | None, measures: dict[str, float]) -> dict[st
     if acceptance is None:
         return {}
     return {
-        name: Check(value=_short(measures.get(name, math.nan)), low=_short(limits.low), high=_short(limits.high))
+        name: Check(value=_short(measures.get(name, math.nan)), low=_shown(limits.low), high=_shown(limits.high))
         for name, limits in acceptance.limits.items()
     }
 
 
 def _short(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(f"{value:.6g}")
+
+
+# Of limits, which are the same for every picture.
+_shown = functools.lru_cache(maxsize=64)(_short)
 
 
 assert set(ADVICE) == set(get_args(Reason))

@@ -13,7 +13,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
@@ -22,6 +22,7 @@ from edge.decision import Decision
 from edge.errors import BundleError, EdgeError
 from edge.fields import FieldError, build, plain
 from edge.files import read_ordinary, write_atomically
+from edge.frozen import dataclass
 from edge.preprocess import Preprocessing
 from edge.reference import Reference
 from edge.saliency import OnRequest, Saliency

@@ -10,22 +10,21 @@ import json
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from edge.errors import DataError
 from edge.files import read_ordinary
+from edge.frozen import dataclass
 from edge.identity import Identity, identify
 from edge.manifest import MANIFEST, SPLIT_NAMES, SPLITS, Box, read_manifest
+from edge.names import first_few, printable
 from edge.preprocess import PICTURE_KINDS, PICTURE_SUFFIXES
 from edge.walk import walk
 
-__all__ = ["SPLITS", "Box", "Dataset", "Sample", "first_few", "printable", "read_dataset"]
+__all__ = ["SPLITS", "Box", "Dataset", "Sample", "read_dataset"]
 
 DESCRIPTION = "dataset.json"
-
-# Control characters and bytes that are not UTF-8: they would garble every list the name is printed in.
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,17 +149,6 @@ def read_dataset(folder: Path, *, group_pattern: str | None = None) -> Dataset:
     )
 
 
-def printable(name: str) -> str:
-    """The name with a question mark for each control character and each byte that is not UTF-8."""
-    return _UNPRINTABLE.sub("?", name)
-
-
-def first_few(names: Sequence[str], limit: int = 3) -> str:
-    """`a, b, c and 9 more`, for messages."""
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
-
-
 def _read_description(folder: Path) -> tuple[str, bool]:
     """The name of the data set and whether it is synthetic, from the optional `dataset.json`."""
     path = folder / DESCRIPTION
@@ -257,7 +245,7 @@ def _require_files(folder: Path, rows: Sequence[Sample]) -> None:
     missing = []
     parents: dict[Path, bool] = {}
     for row in rows:
-        if any(_UNPRINTABLE.search(text) for text in (row.name, row.label, row.group)):
+        if any(printable(text) != text for text in (row.name, row.label, row.group)):
             shown = ascii(row.name)
             raise DataError(f"the name, label or group of {shown} holds a control character", remedy="rename it")
         parent = row.path.parent

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
 from typing import Literal
 
 from edge.fields import FieldError
+from edge.frozen import dataclass
 from edge.profile import Profile
 
 CalibrationKind = Literal["none", "temperature", "platt", "isotonic"]

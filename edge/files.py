@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 from pathlib import Path
 
@@ -15,6 +14,8 @@ def write_atomically(path: Path, data: bytes) -> None:
     The bytes go to a file beside it, reach the disk, and only then take the name. Raises OSError; what was written
     until then is removed. The rights are those of any new file, as the umask has it.
     """
+    import secrets  # here: whoever only reads does not wait for it
+
     # A name of its own, so that two writers do not write into one another's file.
     partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
     try:

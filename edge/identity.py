@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.errors import DataError
+from edge.frozen import dataclass
 
 if TYPE_CHECKING:
     from edge.dataset import Sample

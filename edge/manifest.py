@@ -11,11 +11,11 @@ import io
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from edge.errors import DataError
 from edge.files import read_ordinary
+from edge.frozen import dataclass
 
 Box = tuple[int, int, int, int]
 """x, y, width, height in pixels of the upright picture."""

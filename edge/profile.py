@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from edge.errors import EdgeError
 from edge.fields import FieldError
+from edge.frozen import dataclass
 
 WHO_TB_2014 = (
     "WHO 2014, High-priority target product profiles for new tuberculosis diagnostics, community-based triage test"
@@ -55,7 +55,7 @@ KNOWN = {
 }
 """Published profiles by name."""
 
-_EXPRESSION = re.compile(r"\s*sensitivity\s*>=\s*([0-9.]+)\s*(?:and\s+specificity\s*>=\s*([0-9.]+)\s*)?")
+_EXPRESSION = r"\s*sensitivity\s*>=\s*([0-9.]+)\s*(?:and\s+specificity\s*>=\s*([0-9.]+)\s*)?"
 
 
 def parse_profile(text: str) -> Profile:
@@ -65,7 +65,7 @@ def parse_profile(text: str) -> Profile:
     """
     if text in KNOWN:
         return KNOWN[text]
-    found = _EXPRESSION.fullmatch(text)
+    found = re.fullmatch(_EXPRESSION, text)
     try:
         if found is None:
             raise FieldError("it is neither a name nor an expression")

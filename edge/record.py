@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from edge.acceptance import Answer, Check, Reason
 from edge.fields import plain
+from edge.frozen import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 import cv2
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from edge.errors import BundleError
 from edge.fields import FieldError, plain
+from edge.frozen import dataclass
 from edge.preprocess import shrink
 
 if TYPE_CHECKING:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from edge.fields import FieldError
+from edge.frozen import dataclass
 
 OnRequest = Literal["grad-cam", "hires-cam", "occlusion"]
 Method = Literal["fine", "cam", "grad-cam", "hires-cam", "occlusion"]

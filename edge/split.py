@@ -10,10 +10,11 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from edge.dataset import SPLITS, Dataset
 from edge.errors import DataError
+from edge.frozen import dataclass
 
 FRACTIONS = (0.70, 0.15, 0.15)
 """Of train, val and test."""

@@ -6,7 +6,8 @@ TIFF 6.0 (Adobe 1992), section 2. Only headers and tags are read; anything odd c
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+
+from edge.frozen import dataclass
 
 SUBFILE_TYPE, PHOTOMETRIC = 254, 262
 WHITE_IS_ZERO = 0

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from edge.frozen import dataclass
 
 Kind = Literal["file", "empty folder", "hidden folder", "linked folder", "unreadable folder"]
 

@@ -4,6 +4,7 @@
  *   answers=FILE  int32 counts (cases, input bytes, outputs), for each output its tensor and size, then the cases
  *   mode=...      at the start: refuse, crash-start, hang-start; in a run: corrupt, repeat, crash, hang, fail, slow
  *   after=N       how many right runs come first
+ *   times=N       how many wrong runs follow, before it is right again; without it, all that follow
  *
  * The structures are those of tensorflow/lite/core/c/common.h, as far as they are used. */
 #include <signal.h>
@@ -39,7 +40,7 @@ typedef struct Context {
 typedef struct { Delegate *delegate; IntArray *nodes, *inputs, *outputs; } Params;
 
 static char mode[32] = "works";
-static int after, runs, cases, input_bytes, outputs, places[16][2], case_bytes;
+static int after, times = -1, runs, cases, input_bytes, outputs, places[16][2], case_bytes;
 static char *table, *last;
 
 static char *find(const void *input) {
@@ -59,7 +60,8 @@ static int invoke(Context *context, Node *node) {
     if (answer) break;
   }
   if (!answer) return 1;
-  bool act = runs++ >= after;
+  bool act = runs >= after && (times < 0 || runs < after + times);
+  runs++;
   if (act && !strcmp(mode, "crash")) raise(SIGSEGV);
   if (act && !strcmp(mode, "fail")) return 1;
   if (act && !strcmp(mode, "slow")) usleep(30000);
@@ -98,6 +100,7 @@ Delegate *tflite_plugin_create_delegate(char **keys, char **values, size_t count
   for (size_t i = 0; i < count; i++) {
     if (!strcmp(keys[i], "mode")) snprintf(mode, sizeof mode, "%s", values[i]);
     if (!strcmp(keys[i], "after")) after = atoi(values[i]);
+    if (!strcmp(keys[i], "times")) times = atoi(values[i]);
     if (!strcmp(keys[i], "answers")) read_answers(values[i]);
   }
   if (!strcmp(mode, "crash-start")) raise(SIGILL);

@@ -14,12 +14,18 @@ from conftest import once_for_all_workers
 ROOT = Path(__file__).parents[1]
 # Kept between runs: making one takes half a minute and a download.
 CACHE = ROOT / "build/interpreters"
+LITERT = ["ai-edge-litert==2.3.0", "numpy", "opencv-python-headless", "click"]
 # opencv-python-headless 4.12 and later want numpy 2; tflite-runtime 2.14 cannot use it.
 ENVIRONMENTS = {
     "litert-1.4.0": ("ai-edge-litert", ["ai-edge-litert==1.4.0", "numpy", "opencv-python-headless", "click"]),
-    "litert-2.3.0": ("ai-edge-litert", ["ai-edge-litert==2.3.0", "numpy", "opencv-python-headless", "click"]),
+    "litert-2.3.0": ("ai-edge-litert", LITERT),
     "tflite-2.14.0": ("tflite-runtime", ["tflite-runtime==2.14.0", "numpy<2", "opencv-python-headless<4.12", "click"]),
 }
+"""By name: an interpreter package, and what is installed to run it."""
+
+# tf2onnx translates a TFLite file with TensorFlow.
+RIVALS = [*LITERT, "onnxruntime==1.32.0", "openvino==2026.4.1", "tf2onnx==1.17.0", "tensorflow-cpu==2.21.0"]
+INSTALLED = {name: packages for name, (_, packages) in ENVIRONMENTS.items()} | {"rivals": RIVALS}
 
 
 def environment(name: str) -> Path:
@@ -33,7 +39,7 @@ def environment(name: str) -> Path:
             pytest.skip("there is no uv to make environments with")
         for words in (
             ["venv", "--quiet", "--clear", "--python", "3.11", str(CACHE / name)],
-            ["pip", "install", "--quiet", "--python", str(python), *ENVIRONMENTS[name][1]],
+            ["pip", "install", "--quiet", "--python", str(python), *INSTALLED[name]],
         ):
             done = subprocess.run([uv, *words], capture_output=True, text=True, check=False)
             if done.returncode:

@@ -24,9 +24,9 @@ class TableDelegate:
     library: Path
     answers: Path
 
-    def request(self, mode: str = "works", after: int = 0) -> str:
-        """What `--delegate` takes for it."""
-        return f"{self.library},answers={self.answers},mode={mode},after={after}"
+    def request(self, mode: str = "works", after: int = 0, *, times: int = -1) -> str:
+        """What `--delegate` takes for it. after: right runs. times: wrong runs that follow; -1: all that follow."""
+        return f"{self.library},answers={self.answers},mode={mode},after={after},times={times}"
 
 
 def compiler() -> str | None:

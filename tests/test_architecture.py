@@ -78,3 +78,15 @@ def test_the_device_half_never_loads_the_workstation_half() -> None:
         "assert not [m for m in sys.modules if m.split('.')[0] in ('edge_convert', 'tensorflow')]"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_screening_waits_for_no_module_that_it_does_not_need() -> None:
+    """Each is 0.2 to 5 ms of a cold start: bench/verdict_cost.py."""
+    program = (
+        "import sys, edge.cli, edge_runtime.commands, edge_runtime.pictures, edge_runtime.pipeline;"
+        "print(*{'csv', 'secrets', 'random', 'subprocess', 'multiprocessing', 'importlib.metadata', 'edge.dataset',"
+        "'edge_runtime.delegates.choose', 'edge_runtime.interpreters.trial', 'edge_runtime.selftest',"
+        "'edge_runtime.kept', 'edge_runtime.similar', 'edge_runtime.evaluate'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

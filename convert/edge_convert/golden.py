@@ -14,7 +14,7 @@ from edge.bundle import Bundle, Golden
 from edge.preprocess import Preprocessing
 from edge_convert.prepare import Prepared
 from edge_runtime.evaluate import Prediction
-from edge_runtime.pipeline import Screener
+from edge_runtime.interpreter import Network
 from edge_runtime.selftest import golden_outputs
 
 PICTURES = 8
@@ -42,13 +42,13 @@ def make_golden(draft: Bundle, prepared: Prepared, predictions: tuple[Prediction
 
 def golden_set(draft: Bundle, pictures: Sequence[bytes]) -> GoldenSet:
     """These pictures, encoded anew, with outputs; drawn pictures with the tensor alone. pictures: files' bytes."""
-    screener = Screener(draft)
+    preprocessing, network = draft.manifest.preprocessing, Network.of(draft)
     golden: list[Golden] = []
     parts: dict[str, bytes] = {}
     ranges: dict[str, list[float]] = {}
     for index, file in enumerate(pictures):
-        data = _without_metadata(draft.manifest.preprocessing, file)
-        sha256, outputs = golden_outputs(screener, data)
+        data = _without_metadata(preprocessing, file)
+        sha256, outputs = golden_outputs(preprocessing, network, data)
         arrays = io.BytesIO()
         np.savez_compressed(arrays, **outputs)  # type: ignore[arg-type]
         picture, members = f"golden/{index:02d}.jpg", f"golden/{index:02d}.npz"
@@ -56,9 +56,9 @@ def golden_set(draft: Bundle, pictures: Sequence[bytes]) -> GoldenSet:
         golden.append(Golden(picture=picture, input_sha256=sha256, outputs=members))
         for role, output in outputs.items():
             ranges.setdefault(role, []).append(float(np.ptp(output)))
-    for name, data in drawn_pictures(draft.manifest.preprocessing.side_px).items():
+    for name, data in drawn_pictures(preprocessing.side_px).items():
         parts[f"golden/{name}"] = data
-        sha256, _ = golden_outputs(screener, data)
+        sha256, _ = golden_outputs(preprocessing, network, data)
         golden.append(Golden(picture=f"golden/{name}", input_sha256=sha256, outputs=None))
     tolerances = {
         role: PROBABILITY_TOLERANCE if role == "probabilities" else RELATIVE_TOLERANCE * max(spans)

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.dataset import Dataset, Sample, first_few
+from edge.dataset import Dataset, Sample
 from edge.errors import DataError, EdgeError, PictureError
+from edge.names import first_few
 from edge_convert.data.certificate import CERTIFICATE, read_certificate
 from edge_convert.progress import Progress, Steps
 from edge_convert.recipe import Recipe, TrainRecipe

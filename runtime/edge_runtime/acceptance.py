@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.acceptance import QUALITY, UNLIKE, Acceptance
 from edge.bundle import Bundle
+from edge.frozen import dataclass
 from edge.preprocess import Placement
 from edge_runtime import quality
 from edge_runtime.novelty import Familiar, load_familiar

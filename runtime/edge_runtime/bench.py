@@ -12,21 +12,25 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from edge.bundle import Bundle, read_bundle
 from edge.errors import EdgeError
+from edge.frozen import dataclass
 from edge_runtime import rivals
 from edge_runtime.delegates import CPU
-from edge_runtime.interpreter import default_threads
+from edge_runtime.interpreter import Network, default_threads
+from edge_runtime.interpreters import UNVERIFIED
 from edge_runtime.pictures import naming
 from edge_runtime.pipeline import Screener
 from edge_runtime.thermal import Thermal, read_thermal
 
 STEPS = ("decode", "preprocess", "infer", "checks", "saliency", "total")
 WARM_UP = 5
+# Timing is not screening: an interpreter of other numbers takes its time all the same.
+ANY_INTERPRETER = f",{UNVERIFIED}"
 # Everything that is run in turns: its name, and what one round of it takes in milliseconds, step by step.
 Contestant = Callable[[bytes], dict[str, float]]
 
@@ -60,11 +64,15 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class Rival:
-    """What a bare engine takes for the same network's inference, on the same inputs."""
+    """What a bare engine takes for the same network's inference, on the same inputs.
+
+    difference: of its probabilities from the interpreter's, the largest over the pictures.
+    """
 
     engine: str
     model: str
     infer: Spread
+    difference: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,15 +112,13 @@ def bench(
         raise EdgeError("this bundle has no golden pictures", remedy="name some pictures after it")
     used = threads or default_threads()
     screeners = {
-        (delegate, model): Screener(bundle, variant=model, threads=used, delegate=delegate)
+        (delegate, model): Screener(bundle, variant=model, threads=used, delegate=delegate, interpreter=ANY_INTERPRETER)
         for model in bundle.manifest.models
         for delegate in dict.fromkeys(delegates)
     }
     entries: dict[tuple[str, str], Contestant] = {key: _screening(screener) for key, screener in screeners.items()}
-    missing: dict[str, str] = {}
-    if compare:
-        engines, missing = _engines(bundle, used)
-        entries |= engines
+    engines, missing = _engines(bundle, taken, used) if compare else ({}, {})
+    entries |= engines
     before = read_thermal()
     times: dict[tuple[str, str], list[dict[str, float]]] = {key: [] for key in entries}
     for number in range(WARM_UP + rounds):
@@ -145,9 +151,8 @@ def bench(
             for (delegate, model), screener in screeners.items()
         ),
         rivals=tuple(
-            Rival(engine=engine, model=model, infer=steps["infer"])
-            for (engine, model), steps in kept.items()
-            if (engine, model) not in screeners
+            Rival(engine=engine, model=model, infer=kept[engine, model]["infer"], difference=one.difference)
+            for (engine, model), one in engines.items()
         ),
         not_compared=missing,
         before=before,
@@ -170,7 +175,8 @@ def render(found: Bench) -> str:
         lines += [_row(f"  {step}", cost.steps[step]) for step in STEPS]
     if found.rivals:
         lines.append("inference alone, bare")
-        lines += [_row(f"  {rival.engine}, {rival.model}", rival.infer) for rival in found.rivals]
+        for rival in found.rivals:
+            lines.append(f"{_row(f'  {rival.engine}, {rival.model}', rival.infer)}  {_apart(rival.difference)}")
     lines += [f"not compared: {name}: {reason}" for name, reason in found.not_compared.items()]
     return "\n".join([*lines, _heat(found.before, found.after)])
 
@@ -184,7 +190,7 @@ def peak_mb(path: Path, pictures: Sequence[bytes], *, model: str, threads: int, 
     request = json.dumps(
         {
             "path": str(path),
-            "open": {"variant": model, "threads": threads, "delegate": delegate},
+            "open": {"variant": model, "threads": threads, "delegate": delegate, "interpreter": ANY_INTERPRETER},
             "sizes": [len(picture) for picture in pictures],
         }
     )
@@ -221,10 +227,11 @@ def _screening(screener: Screener) -> Contestant:
     return one
 
 
-def _engines(bundle: Bundle, threads: int) -> tuple[dict[tuple[str, str], Contestant], dict[str, str]]:
+def _engines(
+    bundle: Bundle, pictures: Sequence[tuple[str, bytes]], threads: int
+) -> tuple[dict[tuple[str, str], _Engine], dict[str, str]]:
     """The bare engines for each of the bundle's models, and why the others are not there."""
-    preprocessing = bundle.manifest.preprocessing
-    found: dict[tuple[str, str], Contestant] = {}
+    found: dict[tuple[str, str], _Engine] = {}
     missing = {}
     for engine, make in rivals.ENGINES.items():
         for model in bundle.manifest.models:
@@ -233,19 +240,35 @@ def _engines(bundle: Bundle, threads: int) -> tuple[dict[tuple[str, str], Contes
             except rivals.NotHere as error:
                 missing[f"{engine}, {model}"] = str(error)
                 continue
-            encode = Screener(bundle, variant=model, threads=threads).network.encode
-            found[engine, model] = _bare(infer, preprocessing, encode)
+            found[engine, model] = _Engine(bundle, model, infer, threads)
+    for one in found.values():
+        for name, picture in pictures:
+            with naming(name):
+                one.compare(picture)
     return found, missing
 
 
-def _bare(infer: Callable[[Any], None], preprocessing: Any, encode: Callable[[Any], Any]) -> Contestant:
-    def one(picture: bytes) -> dict[str, float]:
-        tensor = encode(preprocessing.to_input(preprocessing.decode(picture)))
-        start = time.perf_counter()
-        infer(tensor)
-        return {"infer": 1e3 * (time.perf_counter() - start)}
+class _Engine:
+    """A bare engine with one of the bundle's models. difference: see Rival, over the pictures compared so far."""
 
-    return one
+    def __init__(self, bundle: Bundle, model: str, infer: rivals.Infer, threads: int) -> None:
+        self._preprocessing, self._infer = bundle.manifest.preprocessing, infer
+        self._network = Network.of(bundle, model, threads=threads)
+        self.difference = 0.0
+
+    def compare(self, picture: bytes) -> None:
+        """Hold its probabilities against the interpreter's. picture: a file's bytes."""
+        tensor = self._preprocessing.to_input(self._preprocessing.decode(picture))
+        self._network.run(tensor)
+        raw = self._infer(self._network.encode(tensor))[self._network.tensor_name("probabilities")]
+        apart = self._network.decode("probabilities", raw[0]) - self._network.output("probabilities")
+        self.difference = max(self.difference, float(np.max(np.abs(apart))))
+
+    def __call__(self, picture: bytes) -> dict[str, float]:
+        tensor = self._network.encode(self._preprocessing.to_input(self._preprocessing.decode(picture)))
+        start = time.perf_counter()
+        self._infer(tensor)
+        return {"infer": 1e3 * (time.perf_counter() - start)}
 
 
 def _spreads(rounds: Sequence[dict[str, float]]) -> dict[str, Spread]:
@@ -260,6 +283,10 @@ def spread(values: Sequence[float]) -> Spread:
 
 def _row(name: str, found: Spread) -> str:
     return f"{name:<34}{found.median:9.3f}{found.p5:9.3f}{found.p95:9.3f}"
+
+
+def _apart(difference: float) -> str:
+    return f"probabilities differ by up to {difference:.2g}" if difference else "the same probabilities"
 
 
 def _heat(before: Thermal, after: Thermal) -> str:

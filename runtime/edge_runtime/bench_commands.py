@@ -64,7 +64,7 @@ def bench(
 
 def _read(path: Path) -> tuple[str, bytes]:
     """A picture's name and bytes. Raises PictureError with the name."""
-    from edge.dataset import printable
+    from edge.names import printable
     from edge_runtime.pictures import naming
     from edge_runtime.pipeline import read_picture
 

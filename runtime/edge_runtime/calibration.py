@@ -73,6 +73,10 @@ def _shared_out(raw: Floats, positive: list[int], probability: Floats) -> Floats
     shared = np.empty_like(raw)
     others = [index for index in range(raw.shape[1]) if index not in positive]
     for members, total in ((positive, probability), (others, 1 - probability)):
+        if len(members) == 1:
+            # Alone on its side, a class has all of it.
+            shared[:, members[0]] = total
+            continue
         part = raw[:, members]
         whole = part.sum(axis=1, keepdims=True)
         # int8 may give 0 to every class of one side: then they share alike.

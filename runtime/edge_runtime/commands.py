@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge.cli import FILE
+from edge.cli import FILE, loading
 from edge.errors import DataError, EdgeError, PictureError
 from edge.progress_bar import progress_bar
 from edge_runtime.talk import print_failure, print_line, tell, tell_delegate, warn
@@ -25,8 +25,8 @@ threads_option = click.option(
 )
 interpreter_option = click.option(
     "--interpreter",
-    metavar="NAME",
-    help="ai-edge-litert, tflite-runtime or tensorflow. Default: the first that is here.",
+    metavar="NAME[,unverified=yes]",
+    help="ai-edge-litert, tflite-runtime or tensorflow. Default: the first that is here (docs/devices.md).",
 )
 delegate_option = click.option(
     "--delegate",
@@ -73,15 +73,16 @@ def screen(
     that cannot be read, or whose heat map cannot be written, costs its own line; the others go on, and the exit status
     is 1.
     """
-    from edge.record import Failure
-    from edge_runtime.pictures import expand
-    from edge_runtime.pipeline import Screener
-
     if method and overlay_folder is None:
         raise click.UsageError("--map says what --overlay shows; name a folder with --overlay")
-    screener = Screener.open(
-        bundle, variant=variant, threads=threads, interpreter=interpreter, delegate=delegate, method=method
-    )
+    with loading():
+        from edge.record import Failure
+        from edge_runtime.pictures import expand
+        from edge_runtime.pipeline import Screener
+
+        screener = Screener.open(
+            bundle, variant=variant, threads=threads, interpreter=interpreter, delegate=delegate, method=method
+        )
     if overlay_folder is not None:
         if screener.manifest.saliency is None:
             raise EdgeError("this bundle's model gives no heat map", remedy="screen without --overlay")
@@ -265,7 +266,7 @@ def _self_test(bundle: Bundle, interpreter: str | None) -> int:
 
 
 def _print_verdict(screening: Screening, as_json: bool) -> None:
-    from edge.dataset import printable
+    from edge.names import printable
 
     verdict = screening.verdict
     if as_json:
@@ -291,8 +292,8 @@ def _write_overlay(screener: Screener, screening: Screening, folder: Path) -> bo
     """Write the heat map's picture; a failure is a line on stderr, since the verdict stands without it."""
     import cv2
 
-    from edge.dataset import printable
     from edge.files import write_atomically
+    from edge.names import printable
 
     # The digest keeps apart pictures of the same name from different folders; a file name has 255 bytes at most.
     picture = os.fsencode(screening.verdict.picture)

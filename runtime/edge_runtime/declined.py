@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from edge.acceptance import Acceptance, Answered, answer
+from edge.frozen import dataclass
 from edge_runtime.metrics import Interval, wilson
 
 

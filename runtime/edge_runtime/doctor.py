@@ -8,7 +8,6 @@ import platform
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -16,14 +15,14 @@ import numpy as np
 from edge import __version__
 from edge.bundle import Bundle
 from edge.errors import EdgeError
+from edge.frozen import dataclass
 from edge_runtime import machine
 from edge_runtime.acceptance import describe
 from edge_runtime.delegates import CPU, DELEGATES, parse_request
 from edge_runtime.delegates.choose import Choice, TrialRules, choose
 from edge_runtime.delegates.trial import Trial
-from edge_runtime.interpreter import default_threads
+from edge_runtime.interpreter import Network, default_threads
 from edge_runtime.interpreters import INTERPRETERS, find, version_of
-from edge_runtime.pipeline import Screener
 from edge_runtime.selftest import self_test
 from edge_runtime.thermal import read_thermal
 
@@ -141,11 +140,12 @@ def _choices(bundle: Bundle, delegates: Sequence[str], rules: TrialRules) -> lis
     named = {request.kind for request in requests[1:]}
     wanted = requests[1:] if named & {"gpu", "auto"} else requests
     choices = []
-    screener = Screener(bundle)
+    # No Screener: that one refuses to work with an interpreter whose numbers are not the promised ones.
+    network = Network.of(bundle)
     for request in wanted:
         if request.kind == CPU:
             continue
-        chosen = choose(request, bundle, screener.variant, screener.network, near=lambda *_: False, rules=rules)
+        chosen = choose(request, bundle, bundle.manifest.main_model, network, near=lambda *_: False, rules=rules)
         if chosen.guard is not None:
             chosen.guard.close()
         choices.append(chosen)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from edge.acceptance import Acceptance
 from edge.dataset import Box, Sample
 from edge.decision import Calibration, Decision, Level
 from edge.errors import DataError, PictureError
+from edge.frozen import dataclass
 from edge.profile import Profile
 from edge.record import Failure
 from edge_runtime import saliency

@@ -7,7 +7,6 @@ of Petsiuk et al. 2018 beside those of a random order. Measured by the code that
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from edge.dataset import Box, Sample
 from edge.errors import PictureError
+from edge.frozen import dataclass
 from edge_runtime import saliency
 from edge_runtime.metrics import Interval, wilson
 from edge_runtime.pipeline import Screener, Screening

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle import ModelFile
+from edge.bundle import Bundle, ModelFile
 from edge.errors import InterpreterError
+from edge.frozen import dataclass
 from edge.native_stderr import without_chatter
 from edge.reference import Coding
 from edge_runtime.interpreters import Package, find
@@ -27,6 +27,7 @@ TOPOLOGY = Path("/sys/devices/system/cpu")
 class _Tensor:
     """Where a tensor is and how its integers become real numbers: (q - zero_point) * scale."""
 
+    name: str
     index: int
     scale: float
     zero_point: int
@@ -99,6 +100,23 @@ class Network:
         self._input, self.encode = self._find_input(side_px, channels)
         self._outputs = self._find_outputs(signatures, classes)
 
+    @classmethod
+    def of(
+        cls, bundle: Bundle, variant: str | None = None, *, threads: int | None = None, package: Package | None = None
+    ) -> Network:
+        """One of a bundle's models on the CPU; None: the main one. Raises BundleError and InterpreterError."""
+        entry, model = bundle.model(variant)
+        manifest = bundle.manifest
+        return cls(
+            entry,
+            model,
+            side_px=manifest.preprocessing.side_px,
+            classes=len(manifest.labels),
+            channels=manifest.preprocessing.channels,
+            threads=threads,
+            package=package,
+        )
+
     def run(self, picture: NDArray[np.uint8]) -> None:
         """Run the network. picture: (side_px, side_px, channels) uint8. Read the outputs with `output`."""
         self._interpreter.set_tensor(self._input, self.encode(picture))
@@ -107,6 +125,10 @@ class Network:
     def has(self, role: str) -> bool:
         """Whether this model gives that role."""
         return role in self._outputs
+
+    def tensor_name(self, role: str) -> str:
+        """What the file itself calls the tensor of an output."""
+        return self._outputs[role].name
 
     def explain(self, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The map that the model gives on request, by a run of its own: (rows, columns) float32, evidence in logits.
@@ -181,6 +203,7 @@ class Network:
                 )
             scale, zero_point = details[name]["quantization"]
             found[role] = _Tensor(
+                name=str(details[name]["name"]),
                 index=int(details[name]["index"]),
                 scale=float(scale),
                 zero_point=int(zero_point),

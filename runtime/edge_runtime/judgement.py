@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edge.decision import Level
 from edge.errors import DataError
+from edge.frozen import dataclass
 from edge.profile import Profile
 from edge_runtime.bounds import Sampling, clopper_pearson_lower, pictures_needed
 from edge_runtime.metrics import RESAMPLES, Interval, wilson

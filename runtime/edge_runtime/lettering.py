@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.dataset import printable
+from edge.names import printable
 
 INK = (20, 20, 20)
 FONT = cv2.FONT_HERSHEY_SIMPLEX

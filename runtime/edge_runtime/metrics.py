@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from edge.frozen import dataclass
 
 RESAMPLES = 1000
 Z95 = 1.959963984540054

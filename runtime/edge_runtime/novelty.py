@@ -8,12 +8,12 @@ sees what is there. See docs/decisions/008-declining.md for what each distance c
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import BundleError
+from edge.frozen import dataclass
 from edge_runtime.quality import COLOUR
 
 Floats = NDArray[np.float64]

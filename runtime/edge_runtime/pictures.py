@@ -6,11 +6,11 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-from edge.dataset import first_few, printable
 from edge.errors import EdgeError, PictureError
+from edge.frozen import dataclass
+from edge.names import first_few, printable
 from edge.preprocess import PICTURE_KINDS, PICTURE_SUFFIXES
 from edge.walk import Entry, walk
 

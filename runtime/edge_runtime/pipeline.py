@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from edge.acceptance import answer, checks
 from edge.bundle import Bundle, read_bundle
 from edge.errors import InterpreterError, PictureError
 from edge.files import read_ordinary
+from edge.frozen import dataclass
 from edge.preprocess import Placement
 from edge.record import BundleId, DelegateUse, Latency, Verdict
 from edge_runtime import saliency
@@ -25,7 +27,7 @@ from edge_runtime.acceptance import DISTANCE_TOLERANCE, Inspector
 from edge_runtime.calibration import calibrate
 from edge_runtime.delegates import CPU, HELD, parse_request
 from edge_runtime.interpreter import Network
-from edge_runtime.interpreters import find
+from edge_runtime.interpreters import VERIFIED_WITH, find, parse_choice
 
 if TYPE_CHECKING:
     from edge_runtime.delegates.choose import TrialRules
@@ -73,26 +75,27 @@ class Screener:
     ) -> None:
         """variant: which of the bundle's models; None takes the main one. threads: of the interpreter; None chooses.
 
-        interpreter: the package, by its name; None takes the first that is here. delegate: as `--delegate` takes it;
-        one that is not admitted is replaced by the CPU, and `delegate` says why. rules: of its trial. method: the
+        interpreter: the package, as `--interpreter` takes it; None takes the first that is here. One that a bundle was
+        not verified with must give its golden outputs, or be asked for as unverified. delegate: as `--delegate` takes
+        it; one that is not admitted is replaced by the CPU, and `delegate` says why. rules: of its trial. method: the
         kind of heat map; None takes the bundle's. Raises InterpreterError, BundleError, DelegateError, EdgeError.
         """
         request = parse_request(delegate)
-        entry, model = bundle.model(variant)
+        chosen = parse_choice(interpreter)
+        entry, _ = bundle.model(variant)
         manifest = bundle.manifest
         shown = manifest.saliency.method if manifest.saliency is not None else None
         self.method = saliency.check_method(method or shown, entry)
         self.manifest = manifest
         self.variant = variant or manifest.main_model
-        self.network = Network(
-            entry,
-            model,
-            side_px=manifest.preprocessing.side_px,
-            classes=len(manifest.labels),
-            channels=manifest.preprocessing.channels,
-            threads=threads,
-            package=find(interpreter),
-        )
+        self.network = Network.of(bundle, variant, threads=threads, package=find(chosen.name))
+        self.interpreter, self.note = self.network.package, ""
+        # The golden outputs are the main model's: nothing is promised of another.
+        if self.interpreter != VERIFIED_WITH and self.variant == manifest.main_model:
+            # Imported here, as below: the package that bundles are verified with does not wait for it.
+            from edge_runtime.interpreters.trial import hold
+
+            self.interpreter, self.note = hold(bundle, self.network, unverified=chosen.unverified)
         self._inspector = Inspector.of(bundle)
         self._positive = [manifest.labels.index(label) for label in manifest.decision.positive]
         self.delegate = DelegateUse(requested=request.text, used=CPU, why="it was asked for")
@@ -327,7 +330,7 @@ class Screener:
         together, each = calibrate(rule.calibration, outputs[np.newaxis], self._positive)
         probability, probabilities = float(together[0]), each[0]
         answered = answer(self.manifest.acceptance, measures, probability, rule.threshold)
-        decode, preprocess, look, infer, compare, explain = (1e3 * step for step in np.diff(clock).tolist())
+        decode, preprocess, look, infer, compare, explain = (1e3 * (end - begin) for begin, end in pairwise(clock))
         return Verdict(
             picture=name,
             decision=answered.decision,
@@ -351,7 +354,7 @@ class Screener:
                 total=1e3 * (clock[-1] - clock[0]),
             ),
             delegate=use,
-            interpreter=self.network.package,
+            interpreter=self.interpreter,
             model=self.variant,
             synthetic=self.manifest.synthetic,
             bundle=self._id,

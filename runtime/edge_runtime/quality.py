@@ -25,6 +25,8 @@ FEATURES = (*GREY_FEATURES, *COLOUR)
 WHITE, BLACK = 250, 5
 SCALES = 3
 PEAK_SHARE = 0.98
+# Eight is added so that a dark picture's rounding is no colour.
+LOGS = np.log(np.arange(256, dtype=np.float32) + 8)
 
 
 def feature_names(channels: int) -> tuple[str, ...]:
@@ -87,7 +89,7 @@ def _detail(luma: NDArray[np.uint8]) -> list[float]:
     plane = luma.astype(np.float32)
     for _ in range(SCALES):
         plane = np.asarray(cv2.resize(plane, _half(plane), interpolation=cv2.INTER_AREA))
-        fine = np.abs(plane - cv2.blur(plane, (3, 3), borderType=cv2.BORDER_REPLICATE)).ravel()
+        fine = cv2.absdiff(plane, cv2.blur(plane, (3, 3), borderType=cv2.BORDER_REPLICATE)).ravel()
         place = int(PEAK_SHARE * (fine.size - 1))
         found += [
             float(np.log(fine @ fine / fine.size + 0.05)),
@@ -101,11 +103,10 @@ def _colours(inner: NDArray[np.uint8]) -> list[float]:
     quarter: NDArray[np.uint8] = inner
     for _ in range(2):
         quarter = np.asarray(cv2.resize(quarter, _half(quarter), interpolation=cv2.INTER_AREA), np.uint8)
-    # Eight is added so that a dark picture's rounding is no colour.
-    logs = np.log(quarter.astype(np.float32) + 8)
-    # OpenCV's sums are ten times as fast here as numpy's over two axes.
-    means, spreads = cv2.meanStdDev(logs[..., ::2] - logs[..., 1:2])
-    return [*(8 * means.ravel()).tolist(), *(2 * np.log(spreads.ravel() + 0.03)).tolist()]
+    red, green, blue = cv2.LUT(quarter, LOGS).reshape(-1, 3).T
+    # OpenCV's sums are ten times as fast here as numpy's.
+    means, spreads = np.array([cv2.meanStdDev(ratio) for ratio in (red - green, blue - green)]).reshape(2, 2).T
+    return [*(8 * means).tolist(), *(2 * np.log(spreads + 0.03)).tolist()]
 
 
 def _half(plane: NDArray[np.generic]) -> tuple[int, int]:

@@ -64,7 +64,7 @@ def add(
     the bundle would not answer, or that a known case of another label equals, costs a line `error`; the others go on.
     """
     from edge.bundle import read_bundle
-    from edge.dataset import printable
+    from edge.names import printable
     from edge.record import Failure
     from edge_runtime.pictures import expand
     from edge_runtime.pipeline import Screener
@@ -107,7 +107,7 @@ def add(
 def remove(bundle: Path, ids: tuple[str, ...], store: Path | None) -> None:
     """Remove the site's cases with these ids, or none of them where one is not there."""
     from edge.bundle import read_bundle
-    from edge.dataset import first_few
+    from edge.names import first_few
     from edge_runtime.site_store import store_of
 
     opened = read_bundle(bundle, whole=False)
@@ -125,8 +125,8 @@ def remove(bundle: Path, ids: tuple[str, ...], store: Path | None) -> None:
 def list_cases(bundle: Path, as_json: bool, store: Path | None) -> None:
     """List the site's own cases."""
     from edge.bundle import read_bundle
-    from edge.dataset import printable
     from edge.fields import plain
+    from edge.names import printable
     from edge_runtime.site_store import store_of
 
     opened = read_bundle(bundle, whole=False)
@@ -148,7 +148,7 @@ def _checked_label(bundle: Bundle, store: SiteStore, label: str, new_label: bool
     """The label without white space around it. Raises EdgeError for one that neither the bundle nor the site's cases
     have, unless it is meant: it is more likely a slip. Another spelling of a known one is always a slip.
     """
-    from edge.dataset import printable
+    from edge.names import printable
     from edge_runtime.labels import spelled_otherwise
 
     label = label.strip()
@@ -196,7 +196,7 @@ class _Adder:
 
         Raises PictureError, StoreError.
         """
-        from edge.dataset import printable
+        from edge.names import printable
         from edge.reference import thumbnail
         from edge_runtime.pipeline import read_picture
 

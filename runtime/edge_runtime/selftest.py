@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle import Bundle, Golden
 from edge.errors import BundleError
+from edge.frozen import dataclass
+from edge.preprocess import Preprocessing
 from edge_runtime.golden import load_outputs
-from edge_runtime.pipeline import Screener
+from edge_runtime.interpreter import Network
+from edge_runtime.interpreters import find, parse_choice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,20 +35,26 @@ def self_test(bundle: Bundle, *, threads: int | None = None, interpreter: str | 
     """Run every golden picture through the main model. Raises BundleError where there is none."""
     if not bundle.manifest.golden:
         raise BundleError("this bundle has no golden pictures", remedy="make it again with `edge convert`")
-    screener = Screener(bundle, threads=threads, interpreter=interpreter)
-    return [_run(screener, bundle, golden) for golden in bundle.manifest.golden]
+    return run_golden(bundle, Network.of(bundle, threads=threads, package=find(parse_choice(interpreter).name)))
 
 
-def golden_outputs(screener: Screener, data: bytes) -> tuple[str, dict[str, NDArray[np.float32]]]:
+def run_golden(bundle: Bundle, network: Network) -> list[GoldenResult]:
+    """Every golden picture. network: of the main model. Raises BundleError where outputs cannot be read or compared."""
+    return [_run(bundle, network, golden) for golden in bundle.manifest.golden]
+
+
+def golden_outputs(
+    preprocessing: Preprocessing, network: Network, data: bytes
+) -> tuple[str, dict[str, NDArray[np.float32]]]:
     """What the network gives for the bytes of a picture file: sha256 of its input tensor, and outputs by role."""
-    tensor = screener.manifest.preprocessing.to_input(screener.manifest.preprocessing.decode(data))
-    screener.network.run(tensor)
-    outputs = {role: screener.network.output(role) for role in screener.network.entry.outputs}
+    tensor = preprocessing.to_input(preprocessing.decode(data))
+    network.run(tensor)
+    outputs = {role: network.output(role) for role in network.entry.outputs}
     return hashlib.sha256(tensor.tobytes()).hexdigest(), outputs
 
 
-def _run(screener: Screener, bundle: Bundle, golden: Golden) -> GoldenResult:
-    sha256, outputs = golden_outputs(screener, bundle.parts[golden.picture])
+def _run(bundle: Bundle, network: Network, golden: Golden) -> GoldenResult:
+    sha256, outputs = golden_outputs(bundle.manifest.preprocessing, network, bundle.parts[golden.picture])
     exact = sha256 == golden.input_sha256
     if golden.outputs is None:
         return GoldenResult(picture=golden.picture, input_exact=exact, differences={}, passed=exact)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.frozen import dataclass
 from edge_runtime import lettering
 from edge_runtime.similar import KnownCases, Neighbours
 

@@ -10,7 +10,6 @@ Neighbours never change a verdict. Nothing here is loaded by `edge screen`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import cv2
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from edge.bundle import Bundle
 from edge.errors import BundleError
+from edge.frozen import dataclass
 from edge.reference import Cases, Coding, network_id, unpack_cases
 from edge_runtime.interpreter import Network
 

@@ -157,8 +157,8 @@ def _check_sheet(sheet: Path, pictures: tuple[Path, ...]) -> None:
 
 
 def _print_neighbours(screening: Screening, neighbours: Neighbours, as_json: bool) -> None:
-    from edge.dataset import printable
     from edge.fields import plain
+    from edge.names import printable
 
     verdict = screening.verdict
     if as_json:

@@ -12,7 +12,6 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from urllib.parse import quote
@@ -20,8 +19,9 @@ from urllib.parse import quote
 import numpy as np
 
 from edge.bundle import Bundle
-from edge.dataset import printable
 from edge.errors import PictureError, StoreError
+from edge.frozen import dataclass
+from edge.names import printable
 from edge.reference import Cases, network_id
 
 SUFFIX = ".cases.db"

@@ -43,12 +43,15 @@ def print_line(line: str) -> None:
 
 
 def warn(screener: Screener) -> None:
-    """Say what a user must know before the first verdict: synthetic, another model than the main one, no delegate."""
+    """Say what a user must know before the first verdict: synthetic, another model than the main one, an interpreter
+    that is held against nothing, no delegate.
+    """
     if screener.manifest.synthetic:
         tell(f"{screener.manifest.name} was trained on SYNTHETIC pictures: not for patients")
     main = screener.manifest.main_model
     if screener.variant != main:
         tell(f"calibration, threshold and limits were fitted on the {main} model, not on {screener.variant}")
+    tell(screener.note)
     tell_delegate(screener)
 
 
@@ -61,7 +64,7 @@ def tell_delegate(screener: Screener, before: Any = None) -> None:
 
 def print_failure(failure: Failure, as_json: bool) -> None:
     """Print the line of a picture that could not be screened, or its JSON record."""
-    from edge.dataset import printable
+    from edge.names import printable
 
     if as_json:
         print_line(json.dumps(failure.to_json()))

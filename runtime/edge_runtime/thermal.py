@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 import subprocess
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from edge.frozen import dataclass
 
 ZONES = Path("/sys/class/thermal")
 # What `vcgencmd get_throttled` sets for now; the same 16 bits higher means since it was started (Raspberry Pi manual).

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from edge.dataset import printable
 from edge.errors import EdgeError
+from edge.names import printable
 from edge.record import Failure
 from edge_runtime.camera.grabber import Back, Lost
 from edge_runtime.camera.keep import NOT_KEPT, Keeper

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import resource
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import click
 import pytest
 
-from edge.cli import VERBS, edge, run
+from edge.cli import VERBS, edge, loading, run
 from edge.errors import EdgeError
 
 EDGE = [sys.executable, "-c", "from edge.cli import main; main()"]
@@ -84,6 +87,32 @@ def test_help_costs_less_than_300_ms_of_processor_time() -> None:
         costs.append(spent() - before)
     # The best of five: other work on the machine only ever adds.
     assert min(costs) < 0.3
+
+
+@pytest.mark.parametrize(
+    ("verb", "given", "expected"),
+    [("screen", None, "1"), ("screen", "3", "3"), ("convert", None, None)],
+    ids=["the device's", "as the user has it", "the workstation's"],
+)
+def test_a_devices_command_starts_no_threads_of_numpys_own(
+    verb: str, given: str | None, expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", given or "")
+    if given is None:
+        monkeypatch.delenv("OPENBLAS_NUM_THREADS")
+    assert edge.get_command(click.Context(edge), verb) is not None
+    assert os.environ.get("OPENBLAS_NUM_THREADS") == expected
+
+
+def test_garbage_is_collected_again_once_all_is_loaded_and_also_where_that_fails() -> None:
+    try:
+        with suppress(EdgeError), loading():
+            assert not gc.isenabled()
+            raise EdgeError("fact", remedy="mend")
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()
 
 
 def test_the_command_is_a_click_group() -> None:

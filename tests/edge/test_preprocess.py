@@ -102,6 +102,15 @@ def test_red_stays_red() -> None:
     assert decode(encoded(".jpg", red_in_opencv_order))[0, 0, 0] > 240
 
 
+@pytest.mark.parametrize("progressive", [0, 1])
+@pytest.mark.parametrize("quality", [40, 95])
+def test_a_jpegs_pixels_are_those_of_opencvs_own_order_turned_round(quality: int, progressive: int) -> None:
+    settings = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_PROGRESSIVE, progressive]
+    data = encoded(".jpg", drawn(97, 131), *settings)
+    turned = cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    assert decode(data).tobytes() == np.asarray(turned).tobytes()
+
+
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tiff", ".jpg"])
 def test_grey_becomes_three_equal_channels(suffix: str) -> None:
     picture = decode(encoded(suffix, drawn(30, 40, 1)))

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from conftest import TinyBuild, edge
+from environments import environment
 
 from edge_runtime.bench import spread
+from edge_runtime.rivals import ENGINES
 from edge_runtime.thermal import limits_of, read_thermal
 
+ROOT = Path(__file__).parents[2]
 ROUNDS = 12
 
 
@@ -51,9 +55,32 @@ def test_peak_memory_is_that_of_a_small_process(found: dict[str, object]) -> Non
 def test_an_engine_that_is_not_installed_is_named_and_the_bare_interpreter_is_run(found: dict[str, object]) -> None:
     run = {(rival["engine"], rival["model"]) for rival in found["rivals"]}  # type: ignore[attr-defined]
     assert {("interpreter", "int8"), ("interpreter", "float32")} <= run
+    assert {r["difference"] for r in found["rivals"] if r["engine"] == "interpreter"} == {0.0}  # type: ignore[attr-defined]
     for engine in ("onnxruntime", "openvino"):
         if find_spec(engine) is None:
             assert found["not_compared"][f"{engine}, int8"] == f"{engine} is not installed"  # type: ignore[index]
+
+
+@pytest.mark.slow
+def test_onnxruntime_and_openvino_are_run_on_the_same_file_and_give_its_numbers(tiny_build: TinyBuild) -> None:
+    python = environment("rivals")
+    program = "from edge.cli import main; main()"
+    done = subprocess.run(
+        [str(python), "-c", program, "bench", str(tiny_build.bundle), "--compare", "--rounds", "4", "--json"],
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'runtime'}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    measured = json.loads(done.stdout)
+    assert measured["not_compared"] == {}
+    found = {(rival["engine"], rival["model"]): rival for rival in measured["rivals"]}
+    assert found.keys() == {(engine, model) for engine in ENGINES for model in ("float32", "int8")}
+    assert all(rival["infer"]["median"] > 0 for rival in found.values())
+    for (_, model), rival in found.items():
+        # Steps of an int8 probability, which other kernels round otherwise; OpenVINO's bfloat16 was 0.018 off.
+        assert rival["difference"] <= (1e-5 if model == "float32" else 8 / 256), rival
 
 
 def test_the_table_has_the_same_pictures_as_were_named(tiny_build: TinyBuild) -> None:

@@ -159,6 +159,29 @@ def test_a_delegate_that_fails_later_gives_no_wrong_number(
     assert "admitted once, but in use, it" in again.delegate.why
 
 
+@pytest.mark.parametrize(
+    "place", [1, 7, HELD - 2, HELD], ids=["second", "middle", "last but one", "next block's first"]
+)
+def test_a_single_answer_that_is_the_one_before_it_is_always_found(
+    place: int, bundle: Bundle, delegate: TableDelegate, pictures: list[Path], right: list[list[float]]
+) -> None:
+    """Right before and right after: only the repetition tells."""
+    request = delegate.request("repeat", GOLDEN_RUNS + place, times=1)
+    screener = Screener(bundle, delegate=request, rules=ANY_SPEED)
+    assert outputs(screener, pictures[: 2 * HELD]) == right[: 2 * HELD]
+    assert screener.delegate.used == "cpu"
+    assert "in use, it gave wrong outputs" in screener.delegate.why
+
+
+def test_the_same_picture_twice_is_no_repeated_answer(
+    bundle: Bundle, delegate: TableDelegate, pictures: list[Path], right: list[list[float]]
+) -> None:
+    screener = Screener(bundle, delegate=delegate.request(), rules=ANY_SPEED)
+    assert outputs(screener, [pictures[0]] * 20) == [right[0]] * 20
+    assert screener.delegate.used == "libtable.so"
+    screener.close()
+
+
 def test_one_picture_is_held_against_the_cpu_at_once(
     bundle: Bundle, delegate: TableDelegate, pictures: list[Path], right: list[list[float]]
 ) -> None:

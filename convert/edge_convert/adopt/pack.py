@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from edge.bundle import CARD, SCHEMA, Bundle, Manifest, ModelFile, Part, write_bundle
-from edge.dataset import Dataset, Sample, first_few
+from edge.dataset import Dataset, Sample
 from edge.decision import GIVEN, Calibration, Decision
 from edge.errors import BundleError, DataError
 from edge.fields import plain
+from edge.names import first_few
 from edge.preprocess import Preprocessing
 from edge.profile import parse_profile
 from edge.record import Failure

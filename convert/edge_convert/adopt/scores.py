@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from edge.bundle import Activation
-from edge.dataset import first_few
 from edge.errors import EdgeError
+from edge.names import first_few
 from edge_convert.adopt.model import Opened, Options, TensorInfo
 from edge_convert.tflite_file import last_operation
 

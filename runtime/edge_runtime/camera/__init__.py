@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import re
-from dataclasses import dataclass
 from typing import Literal, Protocol
 from urllib.parse import urlsplit
 
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import CameraError
+from edge.frozen import dataclass
 
 SOURCES = {
     "device": "edge_runtime.camera.opencv",

@@ -8,12 +8,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import CameraError
+from edge.frozen import dataclass
 from edge_runtime.camera import OPEN_LIMIT_S, READ_LIMIT_S, Frame, Source, Wanted, open_source
 from edge_runtime.camera.newest import POLL_S, Newest
 

@@ -7,7 +7,6 @@ why it cannot work here, told without loading it; `driver(job)`, what its verdic
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from edge.bundle import ModelFile
 from edge.errors import DelegateError
+from edge.frozen import dataclass
 
 DELEGATES = {
     "cpu": "edge_runtime.delegates.cpu",

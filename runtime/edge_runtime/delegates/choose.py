@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 from edge.bundle import Bundle
 from edge.errors import EdgeError
+from edge.frozen import dataclass
 from edge.record import DelegateUse
 from edge_runtime.delegates import CPU, DelegateFailure, Job, Kind, Request, verdicts
 from edge_runtime.delegates.guard import Guard, Outputs

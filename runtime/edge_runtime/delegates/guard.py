@@ -2,7 +2,8 @@
 
 A delegate that passed its trial can still lie later: a hot chip, a driver that is out of memory. So no verdict of a
 delegate is given before a later one has been found right: HELD pictures wait together, of which the last and one
-drawn at random are run on the CPU as well. A picture so near the threshold that the tolerance could decide is decided
+drawn at random are run on the CPU as well, and each that has the very outputs of an earlier one: an answer that was
+read before it was there. A picture so near the threshold that the tolerance could decide is decided
 by the CPU. docs/decisions/006-delegates.md has the reasons, the cost, and what is not caught.
 """
 
@@ -44,6 +45,8 @@ class Guard:
         self._doubted = doubted
         self._apart = apart
         self._held: list[tuple[NDArray[np.uint8], Outputs]] = []
+        self._stale: list[tuple[NDArray[np.uint8], Outputs]] = []
+        self._seen: dict[bytes, bytes] = {}
         self.failed: str | None = None
 
     def run(self, picture: NDArray[np.uint8]) -> Outputs | None:
@@ -57,15 +60,24 @@ class Guard:
             return None
         outputs = self._delegate.outputs()
         self._held.append((picture, outputs))
+        answer, pixels = b"".join(output.tobytes() for output in outputs.values()), picture.tobytes()
+        if self._seen.pop(answer, pixels) != pixels:
+            self._stale.append((picture, outputs))
+        self._seen[answer] = pixels
         tolerance = self._tolerances.get("probabilities", 0.0)
         return None if self._near(outputs, tolerance) else outputs
 
     def release(self) -> bool:
-        """Hold what waits against the CPU: the last picture, and others at random. Whether all of it may be given."""
+        """Hold what waits against the CPU: the last picture, others at random, and repeated answers. Whether all of it
+        may be given.
+        """
         held, self._held = self._held, []
+        stale, self._stale = self._stale, []
+        # The last answer stays: the next block may begin with it.
+        self._seen = dict(list(self._seen.items())[-1:])
         if held and not self.failed:
             others = random.SystemRandom().sample(held[:-1], min(CHECKED - 1, len(held) - 1))
-            for picture, outputs in (held[-1], *others):
+            for picture, outputs in (held[-1], *others, *stale):
                 self._cpu.run(picture)
                 right = {role: self._cpu.output(role) for role in outputs}
                 if reason := excess(outputs, right, self._tolerances) or self._apart(outputs, right):

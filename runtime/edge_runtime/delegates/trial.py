@@ -10,7 +10,6 @@ import importlib
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
 
 import numpy as np
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from edge.bundle import Bundle
 from edge.errors import EdgeError
+from edge.frozen import dataclass
 from edge_runtime.delegates import CHECKED, DELEGATES, HELD, DelegateFailure, Engine, Job
 from edge_runtime.delegates.isolated import Isolated
 from edge_runtime.golden import load_outputs

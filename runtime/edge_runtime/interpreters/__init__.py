@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from edge.errors import InterpreterError
+from edge.frozen import dataclass
 
 # Tried in this order: the fast one, what armv7l has, and a workstation's last resort (15 s to import, 600 MB).
 INTERPRETERS = {
@@ -19,6 +19,20 @@ INTERPRETERS = {
     "tflite-runtime": "edge_runtime.interpreters.tflite_runtime",
     "tensorflow": "edge_runtime.interpreters.tensorflow",
 }
+
+
+VERIFIED_WITH = "ai-edge-litert"
+"""What builds take a bundle's golden outputs from. Another package is held against them before it screens: trial.py."""
+
+UNVERIFIED = "unverified=yes"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What `--interpreter` asks for. name: None takes the first that is here. unverified: whatever numbers it gives."""
+
+    name: str | None
+    unverified: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +45,16 @@ class Package:
     name: str
     interpreter: Any
     load_delegate: Callable[..., Any]
+
+
+def parse_choice(text: str | None) -> Choice:
+    """`NAME` or `NAME,unverified=yes`. Raises InterpreterError."""
+    name, *options = (text or "").split(",")
+    if options not in ([], [UNVERIFIED]):
+        raise InterpreterError(
+            f"the interpreter's options in {text!r} cannot be read", remedy=f"write NAME or NAME,{UNVERIFIED}"
+        )
+    return Choice(name=name or None, unverified=bool(options))
 
 
 def find(name: str | None = None) -> Package:
