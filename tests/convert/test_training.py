@@ -27,7 +27,7 @@ from edge_convert.progress import finish
 from edge_convert.prune.magnitude import even_out_channels, share_values
 from edge_convert.recipe import DecisionRecipe, DistillRecipe, Recipe, TrainRecipe, read_recipe
 from edge_convert.repeat import Spread, render, summary
-from edge_convert.train import checkpoint, frozen
+from edge_convert.train import checkpoint, halves
 from edge_convert.train.augment import AUGMENTATIONS, plan_for
 from edge_convert.train.checkpoint import Checkpoint
 from edge_convert.train.devices import devices
@@ -257,7 +257,7 @@ def test_training_stopped_between_any_two_steps_ends_with_the_same_weights(
     tiny_build: TinyBuild, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With everything on that holds a state: optimizer, average, dropout, mixing, best weights."""
-    monkeypatch.setattr(frozen, "WORTH_CONVERTING", 1)
+    monkeypatch.setattr(halves, "WORTH_CONVERTING", 1)
     monkeypatch.setattr(checkpoint, "SHORTEST_S", 0.0)
     monkeypatch.setattr(checkpoint, "SHARE_OF_TIME", 1e9)
     recipe = recipe_of(tiny_build, *EVERYTHING)

@@ -13,7 +13,7 @@ from edge_convert.prepare import Prepared
 from edge_convert.progress import Progress, Steps
 from edge_convert.recipe import Recipe
 from edge_convert.train.epoch import Epoch, measured
-from edge_convert.train.frozen import outputs_of
+from edge_convert.train.halves import outputs_of
 
 REGULARISATION = (0.001, 0.01, 0.1)
 

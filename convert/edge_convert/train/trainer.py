@@ -21,7 +21,7 @@ from edge_convert.train.augment import augmented_batch, plan_for
 from edge_convert.train.checkpoint import Arrays, Checkpoint, Standing
 from edge_convert.train.devices import Devices, devices
 from edge_convert.train.epoch import Epoch, measured
-from edge_convert.train.frozen import Halves, halves, pays
+from edge_convert.train.halves import Halves, cut_in_two, pays
 from edge_convert.train.logs import Logs
 from edge_convert.train.loss import distillation_loss, picture_loss
 from edge_convert.train.mixing import mix
@@ -111,7 +111,7 @@ class Trainer:
         self._resume(optimizer)
         # A teacher sees the picture itself.
         if self.teacher is None and pays(self.recipe, epochs * len(train)):
-            self._halves = halves(self.recipe, self.model)
+            self._halves = cut_in_two(self.recipe, self.model)
         step, logits_of = self._make_step(optimizer), self._make_logits()
         if self.keeping.checkpoint is not None and self.keeping.checkpoint.is_damaged:
             yield Progress(done=0, total=batches * epochs, note="the checkpoint is damaged: training starts again")

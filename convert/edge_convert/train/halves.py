@@ -64,7 +64,7 @@ class Halves:
     upper: Any
 
 
-def halves(recipe: Recipe, model: Any) -> Halves | None:
+def cut_in_two(recipe: Recipe, model: Any) -> Halves | None:
     """The frozen lower part of a network and what learns; None where nothing is frozen."""
     start = learns_from(model, find_backbone(recipe.network.backbone))
     if start is None:

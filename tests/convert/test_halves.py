@@ -15,9 +15,9 @@ from edge_convert.network import build_classifier, freeze, scaled
 from edge_convert.prepare import load_prepared
 from edge_convert.progress import finish
 from edge_convert.recipe import Recipe, read_recipe
-from edge_convert.train import frozen, trainer
+from edge_convert.train import halves, trainer
 from edge_convert.train.finetune import finetune
-from edge_convert.train.frozen import halves, learns_from, pays
+from edge_convert.train.halves import cut_in_two, learns_from, pays
 from edge_convert.train.trainer import Teacher, Trainer
 
 BLOCKS = 3
@@ -37,7 +37,7 @@ def test_the_frozen_part_and_what_learns_make_the_whole_network() -> None:
     pictures = smooth_noise(5, 1)
     settle(model, scaled(pictures, backbone))
     assert learns_from(model, backbone) == start
-    cut = halves(recipe, model)
+    cut = cut_in_two(recipe, model)
     assert cut is not None
     seen = cut.lower(pictures)
     assert seen.dtype == np.float32
@@ -72,8 +72,8 @@ def test_whoever_trains_on_several_devices_or_in_16_bits_gets_what_was_asked_for
 
 
 def test_a_teacher_sees_the_pictures_themselves(tiny_build: TinyBuild, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frozen, "WORTH_CONVERTING", 1)
-    monkeypatch.setattr(trainer, "halves", lambda *_: pytest.fail("the teacher would be given feature maps"))
+    monkeypatch.setattr(halves, "WORTH_CONVERTING", 1)
+    monkeypatch.setattr(trainer, "cut_in_two", lambda *_: pytest.fail("the teacher would be given feature maps"))
     recipe = read_recipe(tiny_build.recipe, changes=("train.epochs=1",))
     model = build_classifier(recipe)
     teacher = Teacher(model=model, backbone=recipe.network.backbone)
@@ -88,7 +88,7 @@ def test_training_with_the_frozen_part_apart_is_the_same_training(
     prepared = load_prepared(tiny_build.run / "data")
     losses = []
     for worth in (10**9, 1):
-        monkeypatch.setattr(frozen, "WORTH_CONVERTING", worth)
+        monkeypatch.setattr(halves, "WORTH_CONVERTING", worth)
         _, history = finish(finetune(recipe, prepared))
         losses.append((history[-1].loss, history[-1].validation_loss))
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
