@@ -173,7 +173,9 @@ class KerasMaps:
     ) -> NDArray[np.float32]:
         found = {"class_activation": features[0] @ kernel + bias}
         if self._readout is not None:
-            found["fine_activation"] = (features[1] @ self._readout.kernel + self._readout.bias) @ kernel + bias
+            # As in the exported file: two linear layers are one, and it has as few outputs as there are classes.
+            fine, offset = self._readout.kernel @ kernel, self._readout.bias @ kernel + bias
+            found["fine_activation"] = features[1] @ fine + offset
         make, _ = saliency.FROM_OUTPUTS[method]
         return make(found.__getitem__, found["class_activation"].mean((0, 1)), self._positive)
 
