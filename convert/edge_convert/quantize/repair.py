@@ -38,6 +38,8 @@ CLIPPINGS: tuple[tuple[str, Clipping, float], ...] = (
 )
 TRAINED_EPOCHS, TRAINED_PICTURES = 3, 512
 """Of the search's own training with rounding: 96 steps of 16 pictures, the dearest remedy of all."""
+LARGE_PX = 128
+"""Above that side half as many pictures, for a search must end in 20 minutes."""
 FLOAT_LAYERS = (0, 1, 2, 4, 8, 16, 32)
 LAST_OPERATIONS = ("FULLY_CONNECTED", "SOFTMAX")
 """Of the dense layers. A probability in 256 steps makes ties of scores that lie close together."""
@@ -207,7 +209,8 @@ class _Search:
         made = self._made_of[start]
         prepared, epochs = self.prepared, wanted.aware_epochs
         if not epochs:
-            prepared, epochs = fewer(prepared, TRAINED_PICTURES), TRAINED_EPOCHS
+            is_large = self.recipe.network.side_px > LARGE_PX
+            prepared, epochs = fewer(prepared, TRAINED_PICTURES // (2 if is_large else 1)), TRAINED_EPOCHS
         count = len(prepared.rows("train"))
         remedy = f"{self.attempts[start].remedy}; trained with rounding, {epochs} epochs of {count} pictures"
         try:
