@@ -26,7 +26,7 @@ from edge_convert.prune.channels import forget_steps, prune_channels
 from edge_convert.prune.magnitude import LayerSparsity, prune, sparsity_by_layer
 from edge_convert.prune.plan_file import PLAN, ChannelRecord, load_record, save_record
 from edge_convert.quantize.record import QuantizeRecord, load_quantization, save_quantization
-from edge_convert.quantize.steps import chosen_pictures, mended
+from edge_convert.quantize.steps import chosen_pictures, mended, sixteen_bits
 from edge_convert.recipe import Recipe
 from edge_convert.reference import ReferenceSet, load_reference, make_reference
 from edge_convert.report import ReportInputs, write_report
@@ -181,13 +181,14 @@ class Builder:
         """Export the float32 and the int8 file."""
         r = self.recipe
         made_from = [plain(r.quantize), plain(r.saliency), export.calibration_source(r), plain(export.description(r))]
-        if r.quantize.repair:
+        if r.quantize.is_measured:
             made_from += [plain(r.gates), plain(r.decision)]
         if not self._enter("quantize", *made_from):
             yield StageEvent(stage="quantize", reused=True)
             return
         with self._writing("quantize") as stage:
             yield from _report_steps("quantize", self._export(stage))
+        self._end_training("quantize")
 
     def verify(self) -> Events:
         """Measure the files through the runtime."""
@@ -345,10 +346,15 @@ class Builder:
         names, pictures = yield from chosen_pictures(r, self.prepared, files["float32"])
         files["int8"] = export.export_int8(r, pruned, readout, pictures)
         yield Progress(done=2, total=total)
-        files["int8"], record = yield from mended(r, self.prepared, files["float32"], files["int8"], len(names))
+        files["int8"], record = yield from mended(
+            r, self.prepared, files["float32"], files["int8"], len(names), keeping=self._keeping(stage)
+        )
         save_quantization(stage / QUANTIZATION, record)
         for variant in r.quantize.also:
-            files[variant] = export.export_also(r, pruned, readout, variant)
+            if variant == "int16":
+                files[variant] = sixteen_bits(r, files["float32"], pictures)
+            else:
+                files[variant] = export.export_also(r, pruned, readout, variant)
         dense = (yield from self._dense_file(readout)) if r.prune.changes else files["float32"]
         export.write_models(stage, files)
         (stage / RECIPE).write_text(json.dumps(plain(r), indent=1), encoding="utf-8")

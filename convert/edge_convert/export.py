@@ -51,8 +51,12 @@ OUTPUTS: dict[Role, str] = {
 }
 MODEL_FILES = {"int8": "model.int8.tflite", "float32": "model.float32.tflite"}
 """The files of every build."""
-ALSO_FILES = {"float16": "model.float16.tflite", "dynamic-range": "model.dynamic-range.tflite"}
-"""Further files, on request: weights of 16 bits, or of 8 bits with activations in float32."""
+ALSO_FILES = {
+    "float16": "model.float16.tflite",
+    "dynamic-range": "model.dynamic-range.tflite",
+    "int16": "model.int16.tflite",
+}
+"""Further files, on request: weights of 16 bits, or of 8 bits with activations in float32 or of 16 bits."""
 Weights = Literal["float32", "float16", "dynamic-range"]
 
 
@@ -317,7 +321,8 @@ def convert_functions(
             converter.target_spec.supported_types = [tf.float16]
         if calibration is not None:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            converter.representative_dataset = lambda: _representative(recipe, calibration, list(functions))
+            backbone = find_backbone(recipe.network.backbone)
+            converter.representative_dataset = lambda: calibration_inputs(backbone, calibration, list(functions))
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
             converter.inference_input_type = tf.uint8
             # The same steps as int8, 128 higher; MediaPipe takes no int8.
@@ -328,9 +333,8 @@ def convert_functions(
     return data
 
 
-def _representative(recipe: Recipe, pictures: NDArray[np.uint8], signatures: list[str]) -> Iterator[Any]:
-    """Calibration inputs."""
-    backbone = find_backbone(recipe.network.backbone)
+def calibration_inputs(backbone: Backbone, pictures: NDArray[np.uint8], signatures: list[str]) -> Iterator[Any]:
+    """What the converter is to run while it watches: a signature, and its input by name."""
     for picture in pictures:
         for signature in signatures:
             yield signature, {INPUT: scaled(marked(picture)[np.newaxis], backbone)}

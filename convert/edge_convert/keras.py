@@ -40,6 +40,14 @@ def quantizer() -> tuple[Any, Any]:
     return convert, util
 
 
+def calibrator() -> Any:
+    """The converter's older quantizer, as the class that is made from a float32 file: it alone makes 16x8 files."""
+    tensorflow()
+    from tensorflow.lite.python.optimize.calibrator import Calibrator
+
+    return Calibrator
+
+
 def keras() -> Any:
     """The tf_keras module (Keras 2)."""
     tensorflow()

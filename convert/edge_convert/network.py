@@ -17,6 +17,7 @@ from edge.errors import EdgeError, RecipeError
 from edge_convert.backbones import find_backbone
 from edge_convert.backbones.contract import Backbone, DenseHead
 from edge_convert.backbones.grey import on_grey
+from edge_convert.backbones.relu6 import with_relu6
 from edge_convert.backbones.width import channels
 from edge_convert.dropout import seeded_dropout
 from edge_convert.keras import keras, tensorflow
@@ -39,6 +40,8 @@ def build_classifier(recipe: Recipe, *, weights: str | None = None) -> Any:
     backbone = find_backbone(network.backbone)
     backbone.check_head(network.head, network.side_px)
     features = backbone.build(network.side_px, network.width, weights if weights is not None else network.weights)
+    if network.activation == "relu6":
+        features = with_relu6(features)
     if network.colour == "grey":
         features = on_grey(features)
     layers = keras().layers
@@ -59,6 +62,9 @@ def check_network(recipe: Recipe) -> None:
     backbone = find_backbone(network.backbone)
     backbone.check(network.side_px, network.width, network.weights)
     backbone.check_head(network.head, network.side_px)
+    backbone.check_activation(network.activation)
+    if "int16" in recipe.quantize.also:
+        backbone.check_int16()
     if train.epochs and train.unfrozen_blocks:
         backbone.first_unfrozen(train.unfrozen_blocks)
     elif network.head == "dense" and network.weights != "none":

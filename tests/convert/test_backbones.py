@@ -25,11 +25,13 @@ from edge_convert.backbones.contract import Backbone
 from edge_convert.backbones.cost import cost_of
 from edge_convert.backbones.efficientnet_lite import _package_weights
 from edge_convert.backbones.grey import on_grey
+from edge_convert.backbones.relu6 import with_relu6
 from edge_convert.backbones.torch_weights import MAGIC, PROTOCOL, read_state_dict
 from edge_convert.backbones.width import channels, widened
 from edge_convert.export import export_int8, model_entry, outputs_of, roles
 from edge_convert.network import build_classifier, check_network, scaled
 from edge_convert.recipe import NetworkRecipe, Recipe, SaliencyRecipe, TrainRecipe
+from edge_convert.train.finetune import teachers_recipe
 from edge_runtime.interpreter import Network
 
 
@@ -118,6 +120,30 @@ def test_a_network_has_the_same_layer_names_whenever_it_is_built(backbone: Backb
     again = backbone.build(backbone.min_side_px, 1.0, "none")
     first, second = ([layer.name for layer in model.layers if layer.weights] for model in (smallest(backbone), again))
     assert first == second
+
+
+def test_swish_becomes_relu6_and_every_weight_stays() -> None:
+    backbone = find_backbone("efficientnetb0")
+    before = smallest(backbone)
+    after = with_relu6(before)
+    assert [layer.name for layer in after.layers] == [layer.name for layer in before.layers]
+    for old, new in zip(before.get_weights(), after.get_weights(), strict=True):
+        np.testing.assert_array_equal(new, old)
+    activations = [[layer.get_config().get("activation") for layer in model.layers] for model in (before, after)]
+    # 33 behind batch normalisation and 16 in squeeze-and-excite, whose 16 gates stay.
+    assert activations[0].count("swish") == 49
+    assert activations[1] == ["relu6" if name == "swish" else name for name in activations[0]]
+    assert activations[1].count("sigmoid") == 16
+
+
+def test_relu6_for_swish_is_refused_where_there_is_no_swish() -> None:
+    network = NetworkRecipe(backbone="mobilenetv2", weights="none", activation="relu6")
+    recipe = Recipe(name="r", classes=("a", "b"), positive=("b",), network=network)
+    with pytest.raises(RecipeError, match="has no swish"):
+        check_network(recipe)
+    check_network(replace(recipe, network=replace(network, backbone="efficientnetb0")))
+    taught = replace(recipe, teacher="mobilenetv2", network=replace(network, backbone="efficientnetb0"))
+    assert teachers_recipe(taught).network.activation == "published"
 
 
 @EVERY

@@ -23,6 +23,7 @@ from edge_convert.network import build_classifier, feature_maps, scaled
 from edge_convert.prepare import Prepared
 from edge_convert.progress import finish
 from edge_convert.prune.magnitude import choose_layers, prune
+from edge_convert.quantize.simulate import Graph
 from edge_convert.recipe import NetworkRecipe, Recipe, SaliencyRecipe
 from edge_convert.saliency.readout import fit_readout
 from edge_convert.train.finetune import finetune
@@ -143,6 +144,12 @@ def test_a_network_goes_the_whole_way(name: str, network: dict[str, Any]) -> Non
     assert way.sparsity == pytest.approx(SPARSITY, abs=0.02)
     check_integer_only(way.recipe, way.files["int8"])
     assert len(way.files["int8"]) < 0.4 * len(way.files["float32"])
+    channels = way.recipe.preprocessing.channels
+    unseen = scaled(np.ascontiguousarray(smooth_noise(8, seed=2)[..., :channels]), find_backbone(name))
+    graph = Graph(way.files["float32"])
+    np.testing.assert_allclose(
+        graph.run(unseen)[graph.outputs["probabilities"]], way.outputs["float32"]["probabilities"], atol=1e-3
+    )
     for variant in way.files:
         assert np.sum(way.outputs[variant]["probabilities"][0]) == pytest.approx(1, abs=2 / 256)
         if way.map_shape is None:

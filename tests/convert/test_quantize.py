@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import TinyBuild, edge
+from conftest import TinyBuild, convert, edge
 from numpy.typing import NDArray
 
 from edge.bundle import read_bundle
@@ -21,6 +21,7 @@ from edge_convert.export import calibration_pictures, check_integer_only, descri
 from edge_convert.network import scaled
 from edge_convert.prepare import Prepared, load_prepared
 from edge_convert.progress import finish
+from edge_convert.quantize.attempt import excess
 from edge_convert.quantize.correct import correct_biases
 from edge_convert.quantize.coverage import covering_rows, k_centres
 from edge_convert.quantize.debug import LayerError, layer_errors, to_csv
@@ -29,7 +30,6 @@ from edge_convert.quantize.judge import Cost, Judge
 from edge_convert.quantize.layers import layers_of, own_buffers, set_values, values
 from edge_convert.quantize.ranges import Ranges, observe, quantize, read_graph, set_ranges
 from edge_convert.quantize.record import load_quantization
-from edge_convert.quantize.repair import excess
 from edge_convert.quantize.watch import Watched, pairs
 from edge_convert.recipe import GateRecipe, Recipe, read_recipe
 from edge_convert.tflite_file import float_operations, pack_model
@@ -288,8 +288,29 @@ def test_a_search_that_no_file_can_satisfy_tells_all_it_tried(tiny_build: TinyBu
     assert done.returncode == 1
     record = load_quantization(tmp_path / "repair.json")
     assert len(record.tried) > 12
-    for words in ("k-centre", "least squared error", "biases corrected", "equalised", "dense layers"):
+    wanted = ("k-centre", "least squared error", "biases corrected", "equalised", "with rounding", "dense layers")
+    for words in (*wanted, "activations of 16 bits"):
         assert any(words in tried.remedy for tried in record.tried), words
+
+
+@pytest.mark.slow
+def test_a_build_that_trains_with_rounding_keeps_the_file_that_measures_best(
+    copied: TinyBuild, tiny_build: TinyBuild
+) -> None:
+    done = convert(copied, "--set", "quantize.aware_epochs=2")
+    assert done.returncode == 0, done.stderr
+    record = load_quantization(copied.run / "quantize/quantization.json")
+    (trained,) = [n for n, tried in enumerate(record.tried) if "with rounding, 2 epochs" in tried.remedy]
+    errors = [tried.cost.error for tried in record.tried if tried.cost is not None]
+    assert errors[record.kept] == min(errors)
+    assert record.tried[trained].passed
+    assert not (copied.run / "quantize/training.npz").exists()
+    # The float32 file is not the trained one.
+    now, before = (
+        read_graph((build.run / "quantize/model.float32.tflite").read_bytes()) for build in (copied, tiny_build)
+    )
+    for layer, its in zip(layers_of(now), layers_of(before), strict=True):
+        np.testing.assert_array_equal(values(now, layer.kernel), values(before, its.kernel))
 
 
 @pytest.mark.slow
@@ -297,17 +318,17 @@ def test_further_files_are_measured_gated_and_packed(tiny_build: TinyBuild, tmp_
     shutil.copytree(tiny_build.run, tmp_path / "run")
     done = edge(
         *("convert", tiny_build.recipe, "--data", tiny_build.data, "--out", tmp_path / "run"),
-        *("--set", 'quantize.also=["float16", "dynamic-range"]', "--set", "decision.calibration=none"),
+        *("--set", 'quantize.also=["float16", "dynamic-range", "int16"]', "--set", "decision.calibration=none"),
     )
     assert done.returncode == 0, done.stderr
     bundle = read_bundle(tmp_path / "run/tiny.edge")
-    assert set(bundle.manifest.models) == {"int8", "float32", "float16", "dynamic-range"}
+    assert set(bundle.manifest.models) == {"int8", "float32", "float16", "dynamic-range", "int16"}
     names = [gate["name"] for gate in bundle.manifest.metrics["gates"]]
     assert "AUC lost by float16" in names
     sizes = {v: len(bundle.model(v)[1]) for v in bundle.manifest.models}
     assert sizes["dynamic-range"] < sizes["float16"] < sizes["float32"]
     picture = next((tiny_build.data).rglob("*.png"), None) or next(tiny_build.data.rglob("*.jpg"))
-    for variant in ("float16", "dynamic-range"):
+    for variant in ("float16", "dynamic-range", "int16"):
         done = edge("screen", tmp_path / "run/tiny.edge", picture, "--model", variant, "--json")
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["decision"] in ("refer", "clear")

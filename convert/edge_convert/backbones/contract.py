@@ -46,7 +46,9 @@ class Backbone:
     Everything that a block takes from before its start is one tensor.
     make: `make(side_px, width, weights)` gives a flat functional tf_keras model from (side, side, 3) to the last
     feature maps (rows, columns, channels), its arguments checked. weights: a path, `imagenet`, `package` or `none`.
-    min_side_px: below it no feature map is left. dense_head: the published network's dense layers, where it has them.
+    min_side_px: below it no feature map is left. has_swish: whether ReLU6 can stand in its place (see `relu6.py`).
+    has_hard_swish: whether it cannot have activations of 16 bits.
+    dense_head: the published network's dense layers, where it has them.
     sources: where its weights can come from besides a file and `none`. pretrained_widths: those these exist at.
     published: its accuracy, None where there is no figure for this network. notes: what to know before choosing it.
     quantization: what int8 does to it.
@@ -59,6 +61,8 @@ class Backbone:
     block_starts: tuple[str, ...]
     make: Callable[[int, float, str], Any]
     min_side_px: int = 32
+    has_swish: bool = False
+    has_hard_swish: bool = False
     dense_head: DenseHead | None = None
     sources: tuple[str, ...] = ("imagenet",)
     pretrained_widths: tuple[float, ...] = (1.0,)
@@ -97,6 +101,22 @@ class Backbone:
                 f"network.side_px is {side_px}; the dense head of {self.title} needs at least "
                 f"{self.dense_head.min_side_px}",
                 remedy=f"use network.side_px = {self.dense_head.min_side_px} or more, or network.head = 'pool'",
+            )
+
+    def check_activation(self, activation: str) -> None:
+        """Raise RecipeError for an activation that this network cannot be given."""
+        if activation != "published" and not self.has_swish:
+            raise RecipeError(
+                f"network.activation is {activation!r}, which stands in for swish, and {self.title} has no swish",
+                remedy="use network.activation = 'published', or the backbone efficientnetb0",
+            )
+
+    def check_int16(self) -> None:
+        """Raise RecipeError for a network that has no file with 16-bit activations."""
+        if self.has_hard_swish:
+            raise RecipeError(
+                f"quantize.also asks for int16, and {self.title} has hard-swish, which has no 16-bit form in TFLite",
+                remedy="leave int16 out, or use the minimalistic form of the backbone",
             )
 
     def first_unfrozen(self, blocks: int) -> str:

@@ -70,6 +70,7 @@ EFFICIENTNET_B0 = Backbone(
         ),
     ),
     make=_make,
+    has_swish=True,
     published=Published(top1=77.1, source=f"{KERAS_TABLE}; Tan and Le 2019, table 2"),
     notes="swish and squeeze-and-excite; efficientnet-lite0 is the same without them",
     quantization="loses most of all: a trained one agreed with float32 on 0.76 of the classes, on 0.98 with integer "

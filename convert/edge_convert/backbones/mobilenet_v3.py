@@ -49,6 +49,7 @@ def _entry(size: str, *, minimalistic: bool, top1: float, quantization: str) -> 
             *(f"expanded_conv_{index}/expand" for index in range(1, BLOCKS[size])),
         ),
         make=partial(_make, size, minimalistic),
+        has_hard_swish=not minimalistic,
         pretrained_widths=(1.0,) if minimalistic else (0.75, 1.0),
         published=Published(top1=top1, source=SOURCE),
         notes=MINIMALISTIC if minimalistic else SWISH,

@@ -85,6 +85,7 @@ def _debug(run: Path, recipe: Recipe, out: Path, count: int) -> None:
 
 
 def _repair(run: Path, recipe: Recipe, out: Path) -> None:
+    from edge_convert.backbones import find_backbone
     from edge_convert.builder import CALIBRATION
     from edge_convert.export import read_models
     from edge_convert.prepare import load_prepared
@@ -112,7 +113,8 @@ def _repair(run: Path, recipe: Recipe, out: Path) -> None:
     kept = record.tried[record.kept]
     click.echo(f"kept: {kept.remedy}, {out / 'repaired.int8.tflite'}")
     if kept.misses:
+        activation = "network.activation = 'relu6', " if find_backbone(recipe.network.backbone).has_swish else ""
         raise EdgeError(
             f"no int8 file meets the gates; the nearest misses {', '.join(kept.misses)}",
-            remedy="use quantize.also = ['dynamic-range'], another backbone, or change the gate in the recipe",
+            remedy=f"use {activation}quantize.also = ['dynamic-range'], another backbone, or change the gate",
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.fields import build, plain
-from edge_convert.quantize.repair import Attempt, Repair, line
+from edge_convert.quantize.attempt import Attempt, Repair, line
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +15,18 @@ from edge_convert.backbones import find_backbone
 from edge_convert.backbones.contract import Backbone
 from edge_convert.prepare import Prepared
 from edge_convert.progress import Progress, Steps
+from edge_convert.quantize.attempt import Attempt, Repair, excess, line
+from edge_convert.quantize.aware import train_aware
 from edge_convert.quantize.correct import correct_biases
 from edge_convert.quantize.coverage import covering_rows
 from edge_convert.quantize.debug import layer_errors
 from edge_convert.quantize.embed import embeddings_of
 from edge_convert.quantize.equalise import equalise
-from edge_convert.quantize.judge import Cost, Judge
+from edge_convert.quantize.int16 import quantize_int16
+from edge_convert.quantize.judge import Judge
 from edge_convert.quantize.ranges import Clipping, Ranges, Seen, observe, quantize, set_ranges
-from edge_convert.recipe import GateRecipe, Recipe
+from edge_convert.recipe import Recipe
+from edge_convert.train.trainer import Keeping
 
 MOST_PICTURES = 512
 FEW_PICTURES = 16
@@ -32,63 +36,45 @@ CLIPPINGS: tuple[tuple[str, Clipping, float], ...] = (
     ("ranges without the outer 0.01 %", "percentile", 99.99),
     ("ranges without the outer 0.1 %", "percentile", 99.9),
 )
+TRAINED_EPOCHS, TRAINED_PICTURES = 3, 512
+"""Of the search's own training with rounding: 96 steps of 16 pictures, the dearest remedy of all."""
+LARGE_PX = 128
+"""Above that side half as many pictures, for a search must end in 20 minutes."""
 FLOAT_LAYERS = (0, 1, 2, 4, 8, 16, 32)
 LAST_OPERATIONS = ("FULLY_CONNECTED", "SOFTMAX")
 """Of the dense layers. A probability in 256 steps makes ties of scores that lie close together."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Attempt:
-    """One file that was tried. remedy: what was done. cost: None where it could not be made, and `why`.
-
-    misses: gates that it misses. float_layers: names of the layers that stayed float32. seconds: to make and measure.
-    """
-
-    remedy: str
-    cost: Cost | None
-    misses: tuple[str, ...]
-    seconds: float
-    float_layers: tuple[str, ...] = ()
-    why: str = ""
-
-    @property
-    def passed(self) -> bool:
-        """Whether it was made and meets the gates."""
-        return self.cost is not None and not self.misses
-
-
-@dataclass(frozen=True, kw_only=True)
-class Repair:
-    """What was tried, in order. kept: the number of the first attempt that passed, or of the best. model: its file."""
-
-    attempts: tuple[Attempt, ...]
-    kept: int
-    model: bytes = field(repr=False)
-
-    @property
-    def chosen(self) -> Attempt:
-        """The file that was kept."""
-        return self.attempts[self.kept]
-
-
 def repair(
-    recipe: Recipe, prepared: Prepared, float32: bytes, int8: bytes, *, judge: Judge | None = None
+    recipe: Recipe,
+    prepared: Prepared,
+    float32: bytes,
+    int8: bytes,
+    *,
+    judge: Judge | None = None,
+    keeping: Keeping | None = None,
 ) -> Steps[Repair]:
-    """Search for an int8 file that meets the gates on quantization, on validation pictures.
+    """Look for an int8 file that meets the gates on quantization, on validation pictures.
 
-    float32, int8: the exported files. The order is that of what a remedy costs on the device: first other pictures and
-    ranges, then other weights of the same network, then layers that stay float32, few before many. It stops at the
-    first file that passes; where none does, that which is nearest is kept and its misses are told. Files in the result
-    have no metadata yet.
+    float32, int8: the exported files. Where the recipe wants it, a file trained with rounding is made first. The order
+    of the search is that of what a remedy costs on the device: first other pictures and ranges, then other weights of
+    the same network, then layers that stay float32, few before many. It stops at the first file that passes; where none
+    does, that which is nearest is kept and its misses are told. Of several that pass, the nearest to float32 is kept.
+    Files in the result have no metadata yet. keeping: of the training; see `finetune`.
     """
-    search = _Search(recipe, prepared, float32, judge or Judge(recipe, prepared, float32))
+    search = _Search(recipe, prepared, float32, judge or Judge(recipe, prepared, float32), keeping)
     yield from search.measure("as exported", lambda: int8)
-    for stage in (search.pictures, search.clipping, search.biases, search.equalised, search.float_layers):
-        if search.attempts[-1].passed:
+    if recipe.quantize.aware_epochs:
+        for stage in (search.own_pictures, search.clipping, search.aware):
+            yield from stage()
+        left = [search.pictures, search.biases, search.equalised]
+    else:
+        left = [search.pictures, search.clipping, search.biases, search.equalised, search.aware]
+    for stage in [*left, search.float_layers, search.sixteen_bits] if recipe.quantize.repair else ():
+        if any(attempt.passed for attempt in search.attempts):
             break
         yield from stage()
-    passed = [n for n, attempt in enumerate(search.attempts) if attempt.passed]
-    kept = passed[0] if passed else search.best()
+    kept = search.best()
     return Repair(attempts=tuple(search.attempts), kept=kept, model=search.models[kept])
 
 
@@ -110,8 +96,11 @@ class _MadeOf:
 class _Search:
     """The state of one search: the attempts so far, and what they were made of."""
 
-    def __init__(self, recipe: Recipe, prepared: Prepared, float32: bytes, judge: Judge) -> None:
+    def __init__(
+        self, recipe: Recipe, prepared: Prepared, float32: bytes, judge: Judge, keeping: Keeping | None
+    ) -> None:
         self.recipe, self.prepared, self.float32, self.judge = recipe, prepared, float32, judge
+        self.keeping = keeping
         self.backbone: Backbone = find_backbone(recipe.network.backbone)
         self.attempts: list[Attempt] = []
         self.models: dict[int, bytes] = {}
@@ -125,17 +114,20 @@ class _Search:
         float_layers: tuple[str, ...] = (),
         *,
         begun: float | None = None,
+        ships: bool = True,
     ) -> Steps[None]:
-        """Make a file, measure it, and note it; one that cannot be made is noted too. begun: when work on it began."""
+        """Make a file, measure it, and note it; one that cannot be made is noted too. begun: when work on it began.
+
+        ships: False for one that takes float32.
+        """
         start = time.monotonic() if begun is None else begun
         try:
             model = make()
-            export.check_integer_only(self.recipe, model, float_layers)
-            cost = self.judge.measure(model)
+            if ships:
+                export.check_integer_only(self.recipe, model, float_layers)
+            cost = self.judge.measure(model, "int8" if ships else "float32")
         except EdgeError as error:
-            failed = Attempt(remedy=remedy, cost=None, misses=(), seconds=time.monotonic() - start, why=error.message)
-            self.attempts.append(failed)
-            yield Progress(done=len(self.attempts), total=len(self.attempts), note=f"{remedy}: {error.message}")
+            yield self._failed(remedy, error, start)
             return
         attempt = Attempt(
             remedy=remedy,
@@ -143,15 +135,21 @@ class _Search:
             misses=cost.misses(self.recipe.gates),
             seconds=time.monotonic() - start,
             float_layers=float_layers,
+            ships=ships,
         )
         self.models[len(self.attempts)] = model
         self.attempts.append(attempt)
         yield Progress(done=len(self.attempts), total=len(self.attempts), note=line(attempt))
 
     def best(self) -> int:
-        """The attempt that is nearest to the gates."""
-        made = [n for n, attempt in enumerate(self.attempts) if attempt.cost is not None]
-        return min(made, key=lambda n: excess(self.attempts[n].cost, self.recipe.gates))
+        """Of the files that pass, that whose probabilities are nearest to float32's; else the nearest to the gates."""
+
+        def distance(number: int) -> tuple[float, float]:
+            cost = self.attempts[number].cost
+            assert cost is not None
+            return max(1.0, excess(cost, self.recipe.gates)), cost.error
+
+        return min((n for n in self.models if self.attempts[n].ships), key=distance)
 
     def pictures(self) -> Steps[None]:
         """Other calibration pictures, then more of them; the recipe's own are observed too, for the ranges."""
@@ -165,11 +163,15 @@ class _Search:
                 # More of pictures that made it worse would make it worse still.
                 break
         if not self.attempts[-1].passed:
-            _, own = export.calibration_pictures(self.recipe, self.prepared)
-            yield from self._observe(f"{len(own)} pictures of the recipe", own)
+            yield from self.own_pictures()
+
+    def own_pictures(self) -> Steps[None]:
+        """The recipe's calibration pictures."""
+        _, own = export.calibration_pictures(self.recipe, self.prepared)
+        yield from self._observe(f"{len(own)} pictures of the recipe", own)
 
     def clipping(self) -> Steps[None]:
-        """Give up the ends of the ranges, seen in the pictures that did best."""
+        """Give up the ends of the ranges, seen in the pictures that did best; training wants the best of them."""
         start = self._best_ranges()
         made = self._made_of[start]
         # Only here are the values between the ends asked for, and only of these pictures.
@@ -177,7 +179,7 @@ class _Search:
         for remedy, clipping, percentile in CLIPPINGS:
             ranges = replace(made, seen=seen, clipping=clipping, percentile=percentile)
             yield from self._try_ranges(f"{self.attempts[start].remedy}; {remedy}", ranges)
-            if self.attempts[-1].passed:
+            if self.attempts[-1].passed and not self.recipe.quantize.aware_epochs:
                 return
 
     def biases(self) -> Steps[None]:
@@ -200,6 +202,34 @@ class _Search:
         remedy = f"{self.attempts[start].remedy}; {pairs} pairs of layers equalised"
         yield from self._try_ranges(remedy, replace(ranges, float32=even, seen=seen), begun=begun)
 
+    def aware(self) -> Steps[None]:
+        """Train with the rounding of the best file so far: its ranges stay as they are."""
+        wanted, begun = self.recipe.quantize, time.monotonic()
+        start = self._best_ranges()
+        made = self._made_of[start]
+        prepared, epochs = self.prepared, wanted.aware_epochs
+        if not epochs:
+            is_large = self.recipe.network.side_px > LARGE_PX
+            prepared, epochs = fewer(prepared, TRAINED_PICTURES // (2 if is_large else 1)), TRAINED_EPOCHS
+        count = len(prepared.rows("train"))
+        remedy = f"{self.attempts[start].remedy}; trained with rounding, {epochs} epochs of {count} pictures"
+        try:
+            trained = yield from train_aware(
+                self.recipe,
+                prepared,
+                made.float32,
+                quantize(made.float32, made.ranges(self.backbone)),
+                epochs=epochs,
+                learning_rate=wanted.aware_learning_rate,
+                keeping=self.keeping,
+            )
+        except EdgeError as error:
+            yield self._failed(remedy, error, begun)
+            return
+        # No start for what follows: without rounding these weights are not what the network was.
+        ranges = made.ranges(self.backbone)
+        yield from self.measure(remedy, lambda: quantize(trained, ranges), begun=begun)
+
     def float_layers(self) -> Steps[None]:
         """Keep layers in float32: the dense ones, which costs next to nothing, then the worst, few first."""
         start = self._best_ranges()
@@ -221,6 +251,18 @@ class _Search:
             yield from self.measure(remedy, make, kept)
             if self.attempts[-1].passed or count >= len(worst):
                 return
+
+    def sixteen_bits(self) -> Steps[None]:
+        """Activations of 16 bits: too slow to ship for int8, but they show whether it is activations that lose."""
+        _, own = export.calibration_pictures(self.recipe, self.prepared)
+        remedy = 'activations of 16 bits, to compare (quantize.also = ["int16"])'
+        yield from self.measure(remedy, lambda: quantize_int16(self.float32, own, self.backbone), ships=False)
+
+    def _failed(self, remedy: str, error: EdgeError, begun: float) -> Progress:
+        """Note an attempt that could not be made."""
+        failed = Attempt(remedy=remedy, cost=None, misses=(), seconds=time.monotonic() - begun, why=error.message)
+        self.attempts.append(failed)
+        return Progress(done=len(self.attempts), total=len(self.attempts), note=line(failed))
 
     def _is_worse(self) -> bool:
         """Whether the last file is further from float32 than the exported one."""
@@ -250,31 +292,17 @@ class _Search:
         return min(self._made_of, key=error)
 
 
-def excess(cost: Cost | None, gates: GateRecipe) -> float:
-    """How far a file is from its gates: the largest share of a limit that it uses up; 1 or less passes."""
-    if cost is None:
-        return float("inf")
-    used = [
-        (cost.auc_drop, gates.max_auc_drop),
-        (cost.accuracy_drop, gates.max_accuracy_drop),
-        (cost.flips, gates.max_flips),
-    ]
-    if cost.saliency is not None:
-        used.append((1 - cost.saliency, 1 - gates.min_saliency_agreement))
-    return max(lost / limit if limit > 0 else lost * 1e6 for lost, limit in used)
-
-
-def line(attempt: Attempt) -> str:
-    """An attempt for people, in one line."""
-    if attempt.cost is None:
-        return f"{attempt.remedy}: not possible ({attempt.why})"
-    c = attempt.cost
-    maps = "" if c.saliency is None else f", maps {c.saliency:.3f}"
-    state = "passes" if attempt.passed else f"misses {', '.join(attempt.misses)}"
-    return (
-        f"{attempt.remedy}: AUC {c.auc:.4f} ({-c.auc_drop:+.4f}), accuracy {c.accuracy:.4f} ({-c.accuracy_drop:+.4f}), "
-        f"flips {c.flips:.4f}, rms {c.error:.4f}{maps}, {c.bytes / 1e6:.2f} MB, {attempt.seconds:.0f} s: {state}"
-    )
+def fewer(prepared: Prepared, count: int) -> Prepared:
+    """With at most so many training pictures, every class alike as far as it goes, evenly spread over each."""
+    train = prepared.rows("train")
+    by_class = sorted((train[prepared.targets[train] == index] for index in range(len(prepared.classes))), key=len)
+    kept: set[int] = set()
+    for place, rows in enumerate(by_class):
+        share = min(len(rows), (count - len(kept)) // (len(by_class) - place))
+        kept |= set(rows[np.linspace(0, len(rows) - 1, share).astype(np.int64)].tolist()) if share else set()
+    left = set(train.tolist()) - kept
+    samples = tuple(replace(s, split=None) if row in left else s for row, s in enumerate(prepared.samples))
+    return replace(prepared, samples=samples)
 
 
 def _spread(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:

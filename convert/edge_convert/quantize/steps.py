@@ -1,4 +1,4 @@
-"""The steps of the quantize stage that the recipe may ask for: covering pictures, and the repair search."""
+"""The steps of the quantize stage that the recipe may ask for: covering pictures, training with rounding, repair."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_convert import export
+from edge_convert.backbones import find_backbone
 from edge_convert.prepare import Prepared
 from edge_convert.progress import Steps
+from edge_convert.quantize.attempt import Repair
 from edge_convert.quantize.coverage import covering_rows
 from edge_convert.quantize.embed import embeddings_of
+from edge_convert.quantize.int16 import quantize_int16
 from edge_convert.quantize.record import QuantizeRecord, record_of
-from edge_convert.quantize.repair import Repair, repair
+from edge_convert.quantize.repair import repair
 from edge_convert.recipe import Recipe
 from edge_convert.tflite_metadata import with_metadata
+from edge_convert.train.trainer import Keeping
 
 
 def chosen_pictures(recipe: Recipe, prepared: Prepared, float32: bytes) -> Steps[tuple[list[str], NDArray[np.uint8]]]:
@@ -26,18 +30,24 @@ def chosen_pictures(recipe: Recipe, prepared: Prepared, float32: bytes) -> Steps
 
 
 def mended(
-    recipe: Recipe, prepared: Prepared, float32: bytes, int8: bytes, pictures: int
+    recipe: Recipe, prepared: Prepared, float32: bytes, int8: bytes, pictures: int, *, keeping: Keeping | None = None
 ) -> Steps[tuple[bytes, QuantizeRecord]]:
-    """The int8 file, repaired where the recipe asks for it and the gates do, and the record of how it came about.
+    """The int8 file, trained with rounding or repaired where the recipe asks for it, and how it came about.
 
-    pictures: how many set its ranges.
+    pictures: how many set its ranges. keeping: of the training; see `finetune`.
     """
     found: Repair | None = None
-    if recipe.quantize.repair:
-        found = yield from repair(recipe, prepared, float32, int8)
+    if recipe.quantize.is_measured:
+        found = yield from repair(recipe, prepared, float32, int8, keeping=keeping)
     data, floats = checked(recipe, int8, found)
     source = recipe.quantize.coverage if recipe.quantize.calibration == "train" else "a folder of their own"
     return data, record_of(pictures, source, found, floats)
+
+
+def sixteen_bits(recipe: Recipe, float32: bytes, pictures: NDArray[np.uint8]) -> bytes:
+    """The file with activations of 16 bits, with metadata. pictures: as of the int8 file."""
+    data = quantize_int16(float32, pictures, find_backbone(recipe.network.backbone))
+    return with_metadata(data, export.description(recipe))
 
 
 def checked(recipe: Recipe, int8: bytes, found: Repair | None) -> tuple[bytes, tuple[str, ...]]:

@@ -83,6 +83,13 @@ def teachers_recipe(recipe: Recipe) -> Recipe:
     return replace(
         recipe,
         teacher="none",
-        network=replace(recipe.network, backbone=recipe.teacher, weights=d.weights, width=d.width, head="pool"),
+        network=replace(
+            recipe.network,
+            backbone=recipe.teacher,
+            weights=d.weights,
+            width=d.width,
+            head="pool",
+            activation="published",
+        ),
         train=replace(recipe.train, epochs=d.epochs, unfrozen_blocks=d.unfrozen_blocks),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,8 @@ from edge_convert.train.optimizer import make_optimizer, plain_optimizer, state_
 
 LogitsOf = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 """The logits, (n, classes), of rows of the prepared pictures."""
+Objective = Callable[[Any, Any], Any]
+"""`objective(pictures, wanted)`: a loss a picture, (n,), from (n, side, side, channels) pixels and (n, classes)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,16 +74,21 @@ class Trainer:
         keeping: Keeping | None = None,
         teacher: Teacher | None = None,
         average: bool = True,
+        objective: Objective | None = None,
+        kept_by: Callable[[NDArray[np.float32]], float] | None = None,
     ) -> None:
         """best: what the model's present weights reach; None where they do not count (from scratch, before pruning).
 
         average: whether the recipe's moving average is kept; pruned weights must not be averaged with older ones.
+        objective: in place of the recipe's loss. kept_by: a measure of the validation logits, (pictures, classes), in
+        place of the one that the recipe keeps weights by; more is better.
         """
         self.model, self.recipe, self.prepared, self.phase = model, recipe, prepared, phase
         self.backbone = find_backbone(recipe.network.backbone)
         self.devices = on or devices("none")
         self.keeping = keeping or Keeping()
         self.teacher = teacher
+        self._objective, self._kept_by = objective, kept_by
         self._averaging = bool(average and recipe.train.ema)
         self._history: list[Epoch] = [best] if best else []
         self._best = best
@@ -109,8 +116,8 @@ class Trainer:
                 average=self._averaging,
             )
         self._resume(optimizer)
-        # A teacher sees the picture itself.
-        if self.teacher is None and pays(self.recipe, epochs * len(train)):
+        # A teacher, and whoever brings a loss of their own, sees the picture itself.
+        if self.teacher is None and self._objective is None and pays(self.recipe, epochs * len(train)):
             self._halves = cut_in_two(self.recipe, self.model)
         step, logits_of = self._make_step(optimizer), self._make_logits()
         if self.keeping.checkpoint is not None and self.keeping.checkpoint.is_damaged:
@@ -127,7 +134,7 @@ class Trainer:
             if callback is not None:
                 callback.on_epoch_end(at.epoch)
             improved = self._validate(optimizer, logits_of, may_keep=at.epoch >= count_from)
-            yield Progress(done=at.epoch * batches, total=batches * epochs, note=str(self._history[-1]))
+            yield Progress(done=at.epoch * batches, total=batches * epochs, note=self._said())
             stale = 0 if improved or at.epoch < count_from else at.stale + 1
             at = self._at = _Progressing(epoch=at.epoch + 1, stale=stale)
             self._save(optimizer, epoch_is_over=True)
@@ -202,8 +209,10 @@ class Trainer:
 
         return dealt
 
-    def _losses(self) -> Callable[[Any, Any], Any]:
+    def _losses(self) -> Objective:
         """A loss a picture, (n,), from what is seen and wanted probabilities."""
+        if self._objective is not None:
+            return self._objective
         tf = tensorflow()
         against_labels = picture_loss(self.recipe.train)
 
@@ -234,6 +243,8 @@ class Trainer:
         logits = logits_of(self.prepared.rows("val"))
         loss = float(np.mean([float(loss) for loss in self._at.losses]))
         epoch = measured(self.phase, self._at.epoch, loss, self.recipe, self.prepared, logits)
+        if self._kept_by is not None:
+            epoch = replace(epoch, validation_kept=self._kept_by(logits))
         self._history.append(epoch)
         if self.keeping.logs is not None:
             self.keeping.logs.write(epoch, learning_rate=float(plain_optimizer(optimizer).learning_rate))
@@ -243,6 +254,11 @@ class Trainer:
         if own is not None:
             self.model.set_weights(own)
         return improved and may_keep
+
+    def _said(self) -> str:
+        """The last epoch for people."""
+        last = self._history[-1]
+        return str(last) if self._kept_by is None else f"{last}, kept by {last.validation_kept:.5f}"
 
     def _save(self, optimizer: Any, *, epoch_is_over: bool = False) -> None:
         checkpoint, at = self.keeping.checkpoint, self._at
