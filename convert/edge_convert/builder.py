@@ -25,8 +25,9 @@ from edge_convert.progress import Progress, Steps, translate
 from edge_convert.prune.channels import forget_steps, prune_channels
 from edge_convert.prune.magnitude import LayerSparsity, prune, sparsity_by_layer
 from edge_convert.prune.plan_file import PLAN, ChannelRecord, load_record, save_record
+from edge_convert.quantize.coverage import chosen_pictures
 from edge_convert.quantize.record import QuantizeRecord, load_quantization, save_quantization
-from edge_convert.quantize.steps import chosen_pictures, mended, sixteen_bits
+from edge_convert.quantize.steps import mended, sixteen_bits
 from edge_convert.recipe import Recipe
 from edge_convert.reference import ReferenceSet, load_reference, make_reference
 from edge_convert.report import ReportInputs, write_report

@@ -63,6 +63,13 @@ def check_network(recipe: Recipe) -> None:
     backbone.check(network.side_px, network.width, network.weights)
     backbone.check_head(network.head, network.side_px)
     backbone.check_activation(network.activation)
+    blocks = len(backbone.block_starts)
+    if network.activation == "relu6" and network.weights != "none" and train.unfrozen_blocks < blocks:
+        raise RecipeError(
+            f"network.activation is 'relu6', and {blocks - train.unfrozen_blocks} blocks would keep weights that were "
+            "trained with swish",
+            remedy=f"set train.unfrozen_blocks = {blocks}, or network.weights = 'none'",
+        )
     if "int16" in recipe.quantize.also:
         backbone.check_int16()
     if train.epochs and train.unfrozen_blocks:

@@ -190,7 +190,7 @@ def cross_fit(recipe: DecisionRecipe, data: Outputs, *, rounds: int = ROUNDS, se
         specificity=float(specificity),
         output_error=expected_calibration_error(data.scores, data.truth),
         calibration_error=float(error),
-        chance_error=float(by_chance),
+        chance_error=float(by_chance) if found else None,
     )
 
 

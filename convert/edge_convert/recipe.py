@@ -325,6 +325,11 @@ class Recipe:
                 "'quantize.aware_epochs' trains the graph that screens, and 'saliency.on_request' has another one; set "
                 "the first to 0 or the second to 'none'"
             )
+        if self.prune.shares_values and self.quantize.aware_epochs:
+            raise FieldError(
+                "'quantize.aware_epochs' would train away the few values that 'prune.weight_bits' lets weights share; "
+                "set one of them to its default"
+            )
         for place, low, value, high in self._ranges():
             if not low <= value <= high:
                 raise FieldError(f"{place!r} is {value}; it must be between {low} and {high}")

@@ -157,7 +157,7 @@ def _outcome(name: str, verification: Verification, split: str) -> Outcome:
         {
             "calibration error, outputs": held_out.output_error,
             "calibration error, held out": held_out.calibration_error,
-            "calibration error, by chance": held_out.chance_error or 0.0,
+            **({} if held_out.chance_error is None else {"calibration error, by chance": held_out.chance_error}),
             "target reached, held out": held_out.reached,
         }
         if held_out is not None

@@ -162,6 +162,7 @@ def evaluate(
     if judge_maps and screener.method is None:
         raise EdgeError("this bundle's model gives no heat map", remedy="evaluate without --saliency")
     before = screener.delegate
+    tell(screener.note)
     tell_delegate(screener)
     manifest = screener.manifest
     if not dataset.has_groups and (pattern := _pattern_of_build(dataset.folder, manifest.data)):
@@ -192,7 +193,11 @@ def evaluate(
     synthetic = dataset.synthetic or manifest.synthetic
     if as_json:
         data = {"name": dataset.name, "split": split, "synthetic": synthetic}
-        ran = {"model": screener.variant, "delegate": plain(screener.delegate)}
+        ran = {
+            "model": screener.variant,
+            "interpreter": screener.interpreter,
+            "delegate": plain(screener.delegate),
+        }
         click.echo(json.dumps({"data": data, **ran, **plain(evaluation), **judged}))
     else:
         text = render_text(evaluation, title=_evaluation_title(screener, dataset.name, split, synthetic))

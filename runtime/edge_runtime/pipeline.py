@@ -90,12 +90,13 @@ class Screener:
         self.variant = variant or manifest.main_model
         self.network = Network.of(bundle, variant, threads=threads, package=find(chosen.name))
         self.interpreter, self.note = self.network.package, ""
-        # The golden outputs are the main model's: nothing is promised of another.
-        if self.interpreter != VERIFIED_WITH and self.variant == manifest.main_model:
+        if self.interpreter != VERIFIED_WITH:
             # Imported here, as below: the package that bundles are verified with does not wait for it.
             from edge_runtime.interpreters.trial import hold
 
-            self.interpreter, self.note = hold(bundle, self.network, unverified=chosen.unverified)
+            # The golden outputs are the main model's: nothing is promised of another.
+            promised = self.variant == manifest.main_model and any(golden.outputs for golden in manifest.golden)
+            self.interpreter, self.note = hold(bundle, self.network, promised=promised, unverified=chosen.unverified)
         self._inspector = Inspector.of(bundle)
         self._positive = [manifest.labels.index(label) for label in manifest.decision.positive]
         self.delegate = DelegateUse(requested=request.text, used=CPU, why="it was asked for")

@@ -75,6 +75,7 @@ def add(
     opened = read_bundle(bundle, whole=False)
     kept = store_of(opened, bundle, store, may_be_new=True)
     screener = Screener(opened, threads=threads, interpreter=interpreter)
+    tell(screener.note)
     adder = _Adder(
         screener,
         opened,

@@ -58,6 +58,18 @@ def test_a_layer_that_learns_in_the_middle_of_a_block_keeps_the_whole_block() ->
     assert learns_from(model, find_backbone("mobilenetv2")) == start
 
 
+def test_blocks_that_drop_out_are_not_run_apart() -> None:
+    """EfficientNetB0 drops whole blocks in training, the frozen ones too; run apart they would drop nothing."""
+    backbone = find_backbone("efficientnetb0")
+    model = build_classifier(a_recipe("efficientnetb0"))
+    freeze(model, backbone.first_unfrozen(1))
+    names = [layer.name for layer in model.layers]
+    first_drop = next(i for i, layer in enumerate(model.layers) if getattr(layer, "rate", 0))
+    start = learns_from(model, backbone)
+    assert start is not None
+    assert names.index(start) < first_drop < names.index(backbone.first_unfrozen(1))
+
+
 def test_a_network_from_scratch_has_no_frozen_part() -> None:
     model = build_classifier(a_recipe("mobilenetv2", width=0.35))
     assert learns_from(model, find_backbone("mobilenetv2")) is None

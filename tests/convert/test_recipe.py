@@ -50,6 +50,8 @@ def test_every_shipped_recipe_is_valid_and_names_things_that_exist(path: Path) -
         (MINIMAL + "side_px = 8", "'network.side_px' is 8; it must be between 32 and 1024"),
         (MINIMAL + "side_px = 'big'", "'network.side_px' must be a whole number, not text"),
         (MINIMAL + "[train]\naugmentation = 'x'", "use one of 'microscopy', 'radiography', 'photograph', 'none'"),
+        (MINIMAL + "[prune]\nweight_bits = 5\n[quantize]\naware_epochs = 1", "prune.weight_bits"),
+        (MINIMAL + "[prune]\nweight_bits = 9", "between 2 and 8"),
         (MINIMAL + "[prune]\nsparsity = 1.0", "between 0.0 and 0.95"),
         (MINIMAL.replace('"spotted"]\n[', '"x"]\n['), "'positive' must be some of the classes"),
         (MINIMAL.replace('["spotted"]', '["clean", "spotted"]'), "not all of them"),

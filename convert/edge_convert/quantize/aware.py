@@ -169,7 +169,7 @@ def _likeness(graph: Graph, model: Any, ranges: Ranges, backbone: Any) -> Callab
     """A loss a picture: how far the rounded network's outputs are from those of the network without rounding.
 
     Kullback-Leibler divergence of the probabilities, and of maps and embeddings the squared error, each as a share of
-    how much it varies over the batch.
+    how much it varies over the batch: of one picture alone, the probabilities only.
     """
     tf = tensorflow()
     places = [place for role, place in graph.outputs.items() if role != "probabilities"]
@@ -179,10 +179,11 @@ def _likeness(graph: Graph, model: Any, ranges: Ranges, backbone: Any) -> Callab
         real, found = graph.run(scaled), graph.run(scaled, model.parts(), ranges)
         wanted, given = (tf.nn.log_softmax(x[graph.logits]) for x in (real, found))
         total = tf.reduce_sum(tf.exp(wanted) * (wanted - given), axis=-1)
+        several = tf.cast(tf.shape(scaled)[0] > 1, tf.float32)
         for place in places:
             flat = [tf.reshape(x[place], (tf.shape(scaled)[0], -1)) for x in (real, found)]
             varies = tf.reduce_mean(tf.math.reduce_variance(flat[0], axis=0))
-            total += FEATURES * tf.reduce_mean((flat[1] - flat[0]) ** 2, axis=1) / (varies + 1e-6)
+            total += several * FEATURES * tf.reduce_mean((flat[1] - flat[0]) ** 2, axis=1) / (varies + 1e-6)
         return total
 
     return loss

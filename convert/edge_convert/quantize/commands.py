@@ -113,7 +113,8 @@ def _repair(run: Path, recipe: Recipe, out: Path) -> None:
     kept = record.tried[record.kept]
     click.echo(f"kept: {kept.remedy}, {out / 'repaired.int8.tflite'}")
     if kept.misses:
-        activation = "network.activation = 'relu6', " if find_backbone(recipe.network.backbone).has_swish else ""
+        has_swish = find_backbone(recipe.network.backbone).has_swish and recipe.network.activation == "published"
+        activation = "network.activation = 'relu6', " if has_swish else ""
         raise EdgeError(
             f"no int8 file meets the gates; the nearest misses {', '.join(kept.misses)}",
             remedy=f"use {activation}quantize.also = ['dynamic-range'], another backbone, or change the gate",

@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_convert import export
 from edge_convert.prepare import Prepared
+from edge_convert.progress import Steps
+from edge_convert.quantize.embed import embeddings_of
 from edge_convert.recipe import Recipe
 
 
@@ -47,3 +50,12 @@ def covering_rows(
     # One of each class in turn, so that a number that the classes do not divide cuts the last class by one, not more.
     turns = [rows[place] for place in range(share) for rows in chosen if place < len(rows)]
     return np.sort(np.array(turns[:count], np.int64))
+
+
+def chosen_pictures(recipe: Recipe, prepared: Prepared, float32: bytes) -> Steps[tuple[list[str], NDArray[np.uint8]]]:
+    """Names and inputs of the pictures that set the ranges, chosen as the recipe says: (n, side, side, channels)."""
+    if recipe.quantize.coverage == "random":
+        return export.calibration_pictures(recipe, prepared)
+    embeddings = yield from embeddings_of(recipe, prepared, float32, prepared.rows("train"))
+    rows = covering_rows(recipe, prepared, embeddings)
+    return [prepared.samples[row].name for row in rows], prepared.pictures[rows]

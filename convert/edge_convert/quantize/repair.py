@@ -18,7 +18,7 @@ from edge_convert.progress import Progress, Steps
 from edge_convert.quantize.attempt import Attempt, Repair, excess, line
 from edge_convert.quantize.aware import train_aware
 from edge_convert.quantize.correct import correct_biases
-from edge_convert.quantize.coverage import covering_rows
+from edge_convert.quantize.coverage import chosen_pictures, covering_rows
 from edge_convert.quantize.debug import layer_errors
 from edge_convert.quantize.embed import embeddings_of
 from edge_convert.quantize.equalise import equalise
@@ -70,6 +70,9 @@ def repair(
         left = [search.pictures, search.biases, search.equalised]
     else:
         left = [search.pictures, search.clipping, search.biases, search.equalised, search.aware]
+    if recipe.prune.shares_values:
+        # These two give every weight a value of its own again.
+        left = [stage for stage in left if stage not in (search.equalised, search.aware)]
     for stage in [*left, search.float_layers, search.sixteen_bits] if recipe.quantize.repair else ():
         if any(attempt.passed for attempt in search.attempts):
             break
@@ -162,12 +165,13 @@ class _Search:
             if self.attempts[-1].passed or len(rows) < count or self._is_worse():
                 # More of pictures that made it worse would make it worse still.
                 break
-        if not self.attempts[-1].passed:
+        # Before a training they were tried already.
+        if not self.attempts[-1].passed and not self.recipe.quantize.aware_epochs:
             yield from self.own_pictures()
 
     def own_pictures(self) -> Steps[None]:
         """The recipe's calibration pictures."""
-        _, own = export.calibration_pictures(self.recipe, self.prepared)
+        _, own = yield from chosen_pictures(self.recipe, self.prepared, self.float32)
         yield from self._observe(f"{len(own)} pictures of the recipe", own)
 
     def clipping(self) -> Steps[None]:
@@ -254,7 +258,7 @@ class _Search:
 
     def sixteen_bits(self) -> Steps[None]:
         """Activations of 16 bits: too slow to ship for int8, but they show whether it is activations that lose."""
-        _, own = export.calibration_pictures(self.recipe, self.prepared)
+        _, own = yield from chosen_pictures(self.recipe, self.prepared, self.float32)
         remedy = 'activations of 16 bits, to compare (quantize.also = ["int16"])'
         yield from self.measure(remedy, lambda: quantize_int16(self.float32, own, self.backbone), ships=False)
 

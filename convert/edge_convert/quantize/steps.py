@@ -10,23 +10,12 @@ from edge_convert.backbones import find_backbone
 from edge_convert.prepare import Prepared
 from edge_convert.progress import Steps
 from edge_convert.quantize.attempt import Repair
-from edge_convert.quantize.coverage import covering_rows
-from edge_convert.quantize.embed import embeddings_of
 from edge_convert.quantize.int16 import quantize_int16
 from edge_convert.quantize.record import QuantizeRecord, record_of
 from edge_convert.quantize.repair import repair
 from edge_convert.recipe import Recipe
 from edge_convert.tflite_metadata import with_metadata
 from edge_convert.train.trainer import Keeping
-
-
-def chosen_pictures(recipe: Recipe, prepared: Prepared, float32: bytes) -> Steps[tuple[list[str], NDArray[np.uint8]]]:
-    """Names and inputs of the pictures that set the ranges, chosen as the recipe says: (n, side, side, channels)."""
-    if recipe.quantize.coverage == "random":
-        return export.calibration_pictures(recipe, prepared)
-    embeddings = yield from embeddings_of(recipe, prepared, float32, prepared.rows("train"))
-    rows = covering_rows(recipe, prepared, embeddings)
-    return [prepared.samples[row].name for row in rows], prepared.pictures[rows]
 
 
 def mended(

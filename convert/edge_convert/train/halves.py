@@ -88,7 +88,8 @@ def learns_from(model: Any, backbone: Backbone) -> str | None:
         # A pruned layer is wrapped; its own name is what it wraps.
         if has_weights and getattr(layer, "layer", layer).name in starts:
             found = layer.name
-        if layer.trainable_variables:
+        # What drops out is another network at every step, though it does not learn.
+        if layer.trainable_variables or getattr(layer, "rate", 0):
             break
         has_weights = has_weights or bool(layer.weights)
     return found

@@ -10,8 +10,11 @@ import hashlib
 from collections.abc import Mapping
 from datetime import datetime, timezone
 
+import cv2
+
 from edge.bundle import Bundle
 from edge.errors import InterpreterError
+from edge.fields import plain
 from edge.frozen import dataclass
 from edge_runtime import kept
 from edge_runtime.interpreter import Network
@@ -32,16 +35,17 @@ class Finding:
     when: str
 
 
-def hold(bundle: Bundle, network: Network, *, unverified: bool) -> tuple[str, str]:
+def hold(bundle: Bundle, network: Network, *, promised: bool, unverified: bool) -> tuple[str, str]:
     """Let a package screen, or raise InterpreterError: as the record is to call it, and what the user must know, or "".
 
-    network: of the bundle's main model. unverified: let it screen whatever it gives.
+    promised: whether the bundle holds outputs of this network, its main model. unverified: let it screen whatever it
+    gives.
     """
     package = network.package
     if unverified:
         return f"{package},{UNVERIFIED}", f"{package} was asked for unverified: it may decide otherwise than the bundle"
-    if not any(golden.outputs for golden in bundle.manifest.golden):
-        return package, f"this bundle promises no outputs that {package} could be held against"
+    if not promised:
+        return package, f"this bundle promises no outputs of this model that {package} could be held against"
     found = finding(bundle, network)
     if found.excess:
         raise InterpreterError(
@@ -58,6 +62,9 @@ def finding(bundle: Bundle, network: Network) -> Finding:
     promised = [golden.outputs or golden.picture for golden in manifest.golden]
     name = kept.key(
         {
+            # OpenCV makes the input: with another one the same package may be given another picture.
+            "opencv": cv2.__version__,
+            "input": [plain(manifest.preprocessing), [golden.input_sha256 for golden in manifest.golden]],
             "parts": [hashlib.sha256(bundle.parts[part]).hexdigest() for part in (network.entry.file, *promised)],
             "tolerances": dict(manifest.tolerances),
             "package": [network.package, version],
@@ -73,8 +80,10 @@ def finding(bundle: Bundle, network: Network) -> Finding:
             excess=_excess(results, manifest.tolerances),
             when=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )
-        # One that cannot be kept is found anew at the next start: slower, and no less safe.
-        kept.write(KIND, name, found)
+        # One that cannot be kept is found anew at the next start: slower, and no less safe. So is one of other inputs,
+        # which says nothing of the package.
+        if all(result.input_exact for result in results):
+            kept.write(KIND, name, found)
     return found
 
 
