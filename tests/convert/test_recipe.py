@@ -70,6 +70,8 @@ def test_every_shipped_recipe_is_valid_and_names_things_that_exist(path: Path) -
         "range",
         "type",
         "choice",
+        "shared-and-trained",
+        "weight-bits",
         "sparsity",
         "positive",
         "all-positive",

@@ -161,9 +161,10 @@ def test_whoever_insists_screens_unverified_and_every_record_says_so(
 
 def test_without_a_promise_another_package_screens_and_the_user_is_told(another: str, bundle: Bundle) -> None:
     silent = replace(bundle, manifest=replace(bundle.manifest, golden=()))
-    assert Screener(silent).note == f"this bundle promises no outputs that {another} could be held against"
-    # Of a model that is not the main one nothing is promised either; talk.warn says what that means.
-    assert Screener(otherwise(bundle), variant="float32").note == ""
+    said = f"this bundle promises no outputs of this model that {another} could be held against"
+    assert Screener(silent).note == said
+    # Of a model that is not the main one nothing is promised either.
+    assert Screener(otherwise(bundle), variant="float32").note == said
 
 
 def test_an_option_that_is_none_is_refused(bundle: Bundle) -> None:
