@@ -138,8 +138,13 @@ def run_batches(
     pictures: (n, side, side, channels) uint8, may lie on disk: only a batch of it is in memory.
     """
     step = tensorflow().function(lambda x: model(x, training=False), reduce_retracing=True)
-    for start in range(0, len(rows), PREDICT_BATCH):
-        yield step(scaled(pictures[rows[start : start + PREDICT_BATCH]], backbone)).numpy()
+    for part in in_batches(rows):
+        yield step(scaled(pictures[part], backbone)).numpy()
+
+
+def in_batches(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """The rows, PREDICT_BATCH of them at a time."""
+    return (rows[start : start + PREDICT_BATCH] for start in range(0, len(rows), PREDICT_BATCH))
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -32,7 +32,7 @@ class Attempt:
 
 @dataclass(frozen=True, kw_only=True)
 class Repair:
-    """What was tried, in order. kept: the number of the first attempt that passed, or of the best. model: its file."""
+    """What was tried, in order. kept: the number of the best; see `repair`. model: its file."""
 
     attempts: tuple[Attempt, ...]
     kept: int

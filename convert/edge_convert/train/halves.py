@@ -21,7 +21,7 @@ from edge_convert.backbones import find_backbone
 from edge_convert.backbones.contract import Backbone
 from edge_convert.export import INPUT, SCREEN, convert_functions
 from edge_convert.keras import keras, tensorflow
-from edge_convert.network import PREDICT_BATCH, run_batches, scaled
+from edge_convert.network import in_batches, run_batches, scaled
 from edge_convert.recipe import Recipe
 from edge_runtime.interpreter import find_interpreter
 
@@ -95,7 +95,7 @@ def learns_from(model: Any, backbone: Backbone) -> str | None:
     return found
 
 
-def outputs_of(
+def run_frozen(
     recipe: Recipe, model: Any, pictures: NDArray[np.uint8], rows: NDArray[np.int64]
 ) -> Iterator[NDArray[np.float32]]:
     """The output of a network that does not learn, for PREDICT_BATCH of the rows at a time; see `run_batches`."""
@@ -103,8 +103,8 @@ def outputs_of(
         yield from run_batches(model, pictures, rows, find_backbone(recipe.network.backbone))
         return
     frozen = Frozen(recipe, model)
-    for start in range(0, len(rows), PREDICT_BATCH):
-        yield frozen(pictures[rows[start : start + PREDICT_BATCH]])
+    for part in in_batches(rows):
+        yield frozen(pictures[part])
 
 
 def _as_tflite(recipe: Recipe, model: Any) -> bytes:

@@ -13,7 +13,7 @@ from edge_convert.prepare import Prepared
 from edge_convert.progress import Progress, Steps
 from edge_convert.recipe import Recipe
 from edge_convert.train.epoch import Epoch, measured
-from edge_convert.train.halves import outputs_of
+from edge_convert.train.halves import run_frozen
 
 REGULARISATION = (0.001, 0.01, 0.1)
 
@@ -29,7 +29,7 @@ def fit_last_layer(model: Any, recipe: Recipe, prepared: Prepared, phase: str = 
     embedder = keras().Model(model.input, model.get_layer(EMBEDDING).output)
     used = np.concatenate([prepared.rows("train"), prepared.rows("val")])
     batches: list[NDArray[np.float32]] = []
-    for batch in outputs_of(recipe, embedder, prepared.pictures, used):
+    for batch in run_frozen(recipe, embedder, prepared.pictures, used):
         batches.append(batch)
         yield Progress(done=len(batches) * PREDICT_BATCH, total=len(used))
     features, checked = np.split(np.concatenate(batches), [len(prepared.rows("train"))])

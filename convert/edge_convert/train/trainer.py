@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edge.errors import EdgeError
 from edge_convert.backbones import find_backbone
 from edge_convert.keras import keras, tensorflow
-from edge_convert.network import PREDICT_BATCH, rescaled
+from edge_convert.network import in_batches, rescaled
 from edge_convert.prepare import Prepared
 from edge_convert.progress import Progress, Steps
 from edge_convert.recipe import Recipe
@@ -177,8 +177,8 @@ class Trainer:
         infer = tensorflow().function(lambda seen: self._logits(seen, training=False), reduce_retracing=True)
 
         def logits_of(rows: NDArray[np.int64]) -> NDArray[np.float32]:
-            parts = [rows[start : start + PREDICT_BATCH] for start in range(0, len(rows), PREDICT_BATCH)]
-            return np.concatenate([infer(self._seen(self.prepared.pictures[part])).numpy() for part in parts])
+            seen = (self._seen(self.prepared.pictures[part]) for part in in_batches(rows))
+            return np.concatenate([infer(part).numpy() for part in seen])
 
         return logits_of
 
