@@ -91,7 +91,8 @@ def _detail(luma: NDArray[np.uint8]) -> list[float]:
     plane = luma.astype(np.float32)
     for _ in range(SCALES):
         plane = np.asarray(cv2.resize(plane, _half(plane), interpolation=cv2.INTER_AREA))
-        fine = cv2.absdiff(plane, cv2.blur(plane, (3, 3), borderType=cv2.BORDER_REPLICATE)).ravel()
+        smooth = cv2.blur(plane, (3, 3), borderType=cv2.BORDER_REPLICATE)
+        fine = np.asarray(cv2.absdiff(plane, smooth), np.float32).ravel()
         power = float(fine @ fine) / fine.size
         found += [math.log(power + 0.05), 2 * math.log(_peak(fine, math.sqrt(power)) + 0.2)]
     return found
