@@ -7,6 +7,8 @@ of Petsiuk et al. 2018 beside those of a random order. Measured by the code that
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any
 
 import cv2
 import numpy as np
@@ -60,16 +62,50 @@ class OneMap:
     insertion_random: float
 
 
-def judge_map(screener: Screener, screening: Screening, boxes: Sequence[Box]) -> OneMap:
+class Removal:
+    """One picture's score while places of it are blurred away. What depends on no map is run once for all maps."""
+
+    def __init__(self, screener: Screener, tensor: NDArray[np.uint8]) -> None:
+        """tensor: (side, side, channels) uint8, the network's input."""
+        self._score, self._tensor = screener.score, tensor
+        blurred = cv2.GaussianBlur(tensor, (0, 0), BLUR_SHARE * tensor.shape[0])
+        self._blurred = np.asarray(blurred, np.uint8).reshape(tensor.shape)
+        self._clear, self._gone = screener.score(tensor), screener.score(self._blurred)
+
+    def curves(self, order: NDArray[np.int64]) -> tuple[float, float]:
+        """The mean score while pixels are blurred away in their order, and while they come back into the blurred
+        picture.
+
+        order: (side * side,) indices of pixels, the most telling first.
+        """
+        shape = self._tensor.shape
+        clear, blurred = (picture.reshape(-1, shape[-1]) for picture in (self._tensor, self._blurred))
+        # Half of either end: the sum is the trapezoidal rule's.
+        deletion = insertion = (self._clear + self._gone) / 2
+        for step in range(1, STEPS):
+            chosen = order[: round(step / STEPS * len(order))]
+            taken, back = clear.copy(), blurred.copy()
+            taken[chosen], back[chosen] = blurred[chosen], clear[chosen]
+            deletion += self._score(taken.reshape(shape))
+            insertion += self._score(back.reshape(shape))
+        return deletion / STEPS, insertion / STEPS
+
+    @cached_property
+    def at_random(self) -> tuple[float, float]:
+        """The curves of a random order of cells, the same for every picture."""
+        side = self._tensor.shape[0]
+        random = np.random.default_rng(0).random((CELLS, CELLS)).astype(np.float32)
+        return self.curves(_falling(cv2.resize(random, (side, side), interpolation=cv2.INTER_NEAREST)))
+
+
+def judge_map(screening: Screening, removal: Removal, boxes: Sequence[Box]) -> OneMap:
     """Judge the map of one screened picture. boxes: x, y, width, height in pixels of the upright picture."""
     assert screening.heat is not None
-    side = screener.manifest.preprocessing.side_px
+    side = screening.tensor.shape[0]
     heat = saliency.enlarge(screening.heat, side, side)
-    order = np.argsort(-heat, axis=None, kind="stable")
-    random = np.random.default_rng(0).random((CELLS, CELLS)).astype(np.float32)
-    shuffled = np.argsort(-cv2.resize(random, (side, side), interpolation=cv2.INTER_NEAREST), axis=None, kind="stable")
-    deletion, insertion = curves(screener, screening.tensor, order)
-    deletion_random, insertion_random = curves(screener, screening.tensor, shuffled)
+    order = _falling(heat)
+    deletion, insertion = removal.curves(order)
+    deletion_random, insertion_random = removal.at_random
     marked = _marked(screening, boxes, side)
     return OneMap(
         hit=None if marked is None else bool(marked.flat[order[0]]),
@@ -112,24 +148,12 @@ def measure_faithfulness(screener: Screener, samples: Iterable[Sample]) -> Itera
             continue
         verdict = screening.verdict
         referred = screening.heat is not None and verdict.probability >= verdict.threshold
-        yield judge_map(screener, screening, sample.boxes) if referred else None
+        yield judge_map(screening, Removal(screener, screening.tensor), sample.boxes) if referred else None
 
 
-def curves(screener: Screener, tensor: NDArray[np.uint8], order: NDArray[np.int64]) -> tuple[float, float]:
-    """The mean score while pixels are blurred away in their order, and while they come back into the blurred picture.
-
-    tensor: (side, side, channels) uint8. order: (side * side,) indices of pixels, the most telling first.
-    """
-    blurred = cv2.GaussianBlur(tensor, (0, 0), BLUR_SHARE * tensor.shape[0]).reshape(tensor.shape)
-    scores: dict[str, list[float]] = {"deletion": [], "insertion": []}
-    for step in range(STEPS + 1):
-        chosen = order[: round(step / STEPS * len(order))]
-        for name, start, other in (("deletion", tensor, blurred), ("insertion", blurred, tensor)):
-            mixed = start.reshape(-1, tensor.shape[-1]).copy()
-            mixed[chosen] = other.reshape(-1, tensor.shape[-1])[chosen]
-            scores[name].append(screener.score(mixed.reshape(tensor.shape)))
-    deletion, insertion = (float((sum(found) - (found[0] + found[-1]) / 2) / STEPS) for found in scores.values())
-    return deletion, insertion
+def _falling(values: Any) -> NDArray[np.int64]:
+    """The indices of a map's pixels, the largest first."""
+    return np.argsort(-np.asarray(values), axis=None, kind="stable")
 
 
 def _marked(screening: Screening, boxes: Sequence[Box], side: int) -> NDArray[np.bool_] | None:

@@ -6,6 +6,8 @@ the measures of quality, and how far a picture as a picture is from those of tra
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -89,13 +91,20 @@ def _detail(luma: NDArray[np.uint8]) -> list[float]:
     plane = luma.astype(np.float32)
     for _ in range(SCALES):
         plane = np.asarray(cv2.resize(plane, _half(plane), interpolation=cv2.INTER_AREA))
-        fine = cv2.absdiff(plane, cv2.blur(plane, (3, 3), borderType=cv2.BORDER_REPLICATE)).ravel()
-        place = int(PEAK_SHARE * (fine.size - 1))
-        found += [
-            float(np.log(fine @ fine / fine.size + 0.05)),
-            2 * float(np.log(np.partition(fine, place)[place] + 0.2)),
-        ]
+        smooth = cv2.blur(plane, (3, 3), borderType=cv2.BORDER_REPLICATE)
+        fine = np.asarray(cv2.absdiff(plane, smooth), np.float32).ravel()
+        power = float(fine @ fine) / fine.size
+        found += [math.log(power + 0.05), 2 * math.log(_peak(fine, math.sqrt(power)) + 0.2)]
     return found
+
+
+def _peak(fine: NDArray[np.float32], typical: float) -> float:
+    """The 98th percentile. typical: the root mean square, which says where to look; the value does not depend on it."""
+    place = int(PEAK_SHARE * (fine.size - 1))
+    above = fine[fine > 2 * typical]
+    # To order the few largest takes a tenth of the time that ordering all takes.
+    inside = place - (fine.size - above.size)
+    return float(np.partition(fine, place)[place] if inside < 0 else np.partition(above, inside)[inside])
 
 
 def _colours(inner: NDArray[np.uint8]) -> list[float]:

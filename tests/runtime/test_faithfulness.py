@@ -11,7 +11,7 @@ from conftest import TinyBuild, edge
 
 from edge.dataset import read_dataset
 from edge.errors import EdgeError
-from edge_runtime.faithfulness import Faithfulness, curves, describe, judge_map, summarise
+from edge_runtime.faithfulness import Faithfulness, Removal, describe, judge_map, summarise
 from edge_runtime.pipeline import Screener
 from edge_runtime.saliency import refine
 
@@ -37,10 +37,11 @@ def test_a_curve_begins_at_the_picture_and_ends_at_its_blur(screener: Screener, 
     screening = screener.screen_file(picture)
     side = screening.tensor.shape[0]
     order = np.arange(side * side)
-    deletion, insertion = curves(screener, screening.tensor, order)
+    removal = Removal(screener, screening.tensor)
+    deletion, insertion = removal.curves(order)
     assert 0 <= deletion <= 1
     # The reverse order takes the same pixels away in the end: what one curve loses first the other loses last.
-    deletion_back, insertion_back = curves(screener, screening.tensor, order[::-1])
+    deletion_back, insertion_back = removal.curves(order[::-1])
     assert deletion == pytest.approx(insertion_back, abs=0.02)
     assert insertion == pytest.approx(deletion_back, abs=0.02)
 
@@ -56,8 +57,9 @@ def test_a_peak_in_the_marked_box_is_a_hit_and_elsewhere_a_miss(screener: Screen
     high, wide = screening.whole().shape[:2]
     heat = np.zeros_like(screening.heat)
     heat[int((y + height / 2) / high * side), int((x + width / 2) / wide * side)] = 3
-    on = judge_map(screener, replace(screening, heat=heat), sample.boxes[:1])
-    off = judge_map(screener, replace(screening, heat=heat[::-1, ::-1].copy()), [(0.0, 0.0, 16.0, 16.0)])
+    removal = Removal(screener, screening.tensor)
+    on = judge_map(replace(screening, heat=heat), removal, sample.boxes[:1])
+    off = judge_map(replace(screening, heat=heat[::-1, ::-1].copy()), removal, [(0.0, 0.0, 16.0, 16.0)])
     assert (on.hit, off.hit) == (True, False)
     assert on.iou is not None
     assert on.iou > 0

@@ -25,7 +25,7 @@ from edge_convert.saliency.readout import Readout
 from edge_convert.saliency.score import finding_score, sides
 from edge_runtime import saliency
 from edge_runtime.evaluate import Prediction
-from edge_runtime.faithfulness import Faithfulness, OneMap, judge_map, summarise
+from edge_runtime.faithfulness import Faithfulness, OneMap, Removal, judge_map, summarise
 from edge_runtime.pipeline import Screener
 
 FINDINGS = 64
@@ -82,6 +82,8 @@ def measure_saliency(
     plain = [prepared.samples[places[p.name]] for p in negatives]
     tensors = [np.array(prepared.pictures[places[p.name]]) for p in findings]
     by_keras = KerasMaps(recipe, model, readout)
+    looking = Screener(draft, variant="int8")
+    removals = [Removal(looking, tensor) for tensor in tensors]
     total, done = len(methods) * (2 * len(shown) + len(plain)), 0
     scales: dict[str, MapScale] = {}
     maps: dict[str, MapEvidence] = {}
@@ -93,9 +95,9 @@ def measure_saliency(
             yield Progress(done=(done := done + 1), total=total)
         judged: list[OneMap] = []
         heats = []
-        for sample in shown:
+        for sample, removal in zip(shown, removals, strict=True):
             screening = int8.screen_file(sample.path, explain=True)
-            judged.append(judge_map(int8, screening, sample.boxes))
+            judged.append(judge_map(screening, removal, sample.boxes))
             assert screening.heat is not None
             heats.append(screening.heat)
             yield Progress(done=(done := done + 1), total=total)
