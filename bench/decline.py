@@ -22,6 +22,7 @@ from decline_pictures import HARMLESS, MADE, WORSE, Picture, channels_of, colour
 
 from edge.acceptance import ADVICE, Reason
 from edge.dataset import read_dataset
+from edge.preprocess import Decoded, decode
 from edge.record import Verdict
 from edge_runtime.acceptance import Inspector
 from edge_runtime.pipeline import Screener
@@ -132,7 +133,8 @@ def _disguised(
 
 def _validation(screener: Screener, folder: Path) -> list[Picture]:
     samples = read_dataset(folder).of_split("val")
-    return [screener.manifest.preprocessing.decode(sample.path.read_bytes()) for sample in samples]
+    wide_range = screener.manifest.preprocessing.wide_range
+    return [decode(sample.path.read_bytes(), wide_range=wide_range) for sample in samples]
 
 
 def _photo(path: Path) -> Picture:
@@ -181,7 +183,7 @@ def _time(screener: Screener, pictures: Sequence[Picture]) -> None:
     times: list[tuple[float, float, float]] = []
     for turn in range(TIMED):
         picture = pictures[turn % len(pictures)]
-        tensor = preprocessing.to_input(picture)
+        tensor = preprocessing.to_input(Decoded.whole(picture))
         place = preprocessing.place(picture.shape[1], picture.shape[0])
         start = time.perf_counter()
         inspector.picture(tensor, place)

@@ -117,7 +117,11 @@ def network_id(manifest: Manifest) -> str:
             f"the model of {manifest.name} gives no embedding, so known cases cannot be compared with a picture",
             remedy="use a bundle that `edge convert` made",
         )
-    made_of = [manifest.parts[entry.file].sha256, plain(entry), plain(manifest.preprocessing)]
+    steps = plain(manifest.preprocessing)
+    if steps["jpeg"] == "whole":
+        # As before there was a choice: a site's own cases stay those of the bundle that they were added to.
+        del steps["jpeg"]
+    made_of = [manifest.parts[entry.file].sha256, plain(entry), steps]
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle import Bundle, Golden
-from edge.preprocess import Preprocessing
+from edge.preprocess import Preprocessing, decode
 from edge_convert.prepare import Prepared
 from edge_runtime.evaluate import Prediction
 from edge_runtime.interpreter import Network
@@ -20,6 +20,7 @@ from edge_runtime.selftest import golden_outputs
 PICTURES = 8
 JPEG_QUALITY = 95
 MAX_SIDE_PX = 1024
+COARSE = [cv2.IMWRITE_JPEG_QUALITY, 50]
 # Three rounding steps of int8 for probabilities; the other outputs may differ as much relative to their range.
 PROBABILITY_TOLERANCE = 3 / 256
 RELATIVE_TOLERANCE = 0.05
@@ -56,7 +57,7 @@ def golden_set(draft: Bundle, pictures: Sequence[bytes]) -> GoldenSet:
         golden.append(Golden(picture=picture, input_sha256=sha256, outputs=members))
         for role, output in outputs.items():
             ranges.setdefault(role, []).append(float(np.ptp(output)))
-    for name, data in drawn_pictures(preprocessing.side_px).items():
+    for name, data in drawn_pictures(preprocessing).items():
         parts[f"golden/{name}"] = data
         sha256, _ = golden_outputs(preprocessing, network, data)
         golden.append(Golden(picture=f"golden/{name}", input_sha256=sha256, outputs=None))
@@ -67,19 +68,25 @@ def golden_set(draft: Bundle, pictures: Sequence[bytes]) -> GoldenSet:
     return GoldenSet(golden=tuple(golden), parts=parts, tolerances=tolerances)
 
 
-def drawn_pictures(side_px: int) -> dict[str, bytes]:
+def drawn_pictures(preprocessing: Preprocessing) -> dict[str, bytes]:
     """Pictures from integer arithmetic that no step of the preprocessing leaves as they are.
 
     Wide and tall, larger and smaller than the input, 8 and 16 bits, colour and grey: a device that crops, resizes,
-    turns or narrows otherwise than the build gives other tensors.
+    turns or narrows otherwise than the build gives other tensors. Where JPEGs are scaled, one that is decoded at a
+    quarter: with its colours at half its resolution, that takes the decoder's sums for a half and for a quarter.
     """
+    side_px = preprocessing.side_px
     large, small = 3 * side_px + 7, max(side_px // 2 + 3, 24)
-    return {
+    pictures = {
         "wide.png": _png(_drawn(side_px + 5, large, 3)),
         "tall.jpg": cv2.imencode(".jpg", _drawn(large, side_px - 3, 3))[1].tobytes(),
         "small.png": _png(_drawn(small, small + 9, 3)),
         "grey16.png": _png(_drawn(side_px + 31, side_px + 2, 1).astype(np.uint16) * 199 + 3000),
     }
+    if preprocessing.jpeg == "scaled":
+        coarse = _drawn(side_px + 2, side_px + side_px // 4, 3).repeat(4, axis=0).repeat(4, axis=1)
+        pictures["scaled.jpg"] = cv2.imencode(".jpg", coarse[3:], COARSE)[1].tobytes()
+    return pictures
 
 
 def _drawn(height: int, width: int, channels: int) -> NDArray[np.uint8]:
@@ -94,9 +101,13 @@ def _png(picture: NDArray[np.uint8] | NDArray[np.uint16]) -> bytes:
 
 def _without_metadata(preprocessing: Preprocessing, data: bytes) -> bytes:
     """The picture encoded anew: names, dates and places that a camera or a hospital wrote into the file stay here."""
-    picture = preprocessing.decode(data)
-    if max(picture.shape[:2]) > MAX_SIDE_PX:
-        picture = preprocessing.to_input(picture)
+    found = preprocessing.decode(data)
+    if max(found.width, found.height) > MAX_SIDE_PX:
+        picture = preprocessing.to_input(found)
+    elif found.reduction > 1:
+        picture = decode(data)
+    else:
+        picture = found.pixels
     as_written = picture if picture.shape[-1] == 1 else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     return cv2.imencode(".jpg", as_written, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
 

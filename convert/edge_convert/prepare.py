@@ -120,10 +120,10 @@ def prepare(recipe: Recipe, dataset: Dataset, fingerprint: str, dropped: tuple[s
         except (PictureError, OSError) as error:
             unreadable.append((sample.name, str(error)))
         else:
-            sample.require_boxes_inside(picture.shape[1], picture.shape[0])
+            sample.require_boxes_inside(picture.width, picture.height)
             pictures[len(kept)] = recipe.preprocessing.to_input(picture)
             kept.append(sample)
-            sizes.append((picture.shape[1], picture.shape[0]))
+            sizes.append((picture.width, picture.height))
         yield Progress(done=done, total=count)
     pictures.flush()
     _require_both(recipe, kept)

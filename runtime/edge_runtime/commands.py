@@ -398,7 +398,7 @@ def _describe(bundle: Bundle) -> str:
         if decision.rule == GIVEN
         else f"               fitted ({decision.rule}) on {decision.fitted_on}",
         *(f"  {'answers' if first else '':<12} {line}" for first, line in _answering_lines(m)),
-        f"  input        {p.side_px} x {p.side_px} px {p.colour}, {p.fit}",
+        f"  input        {p.side_px} x {p.side_px} px {p.colour}, {p.fit}, JPEG {p.jpeg}",
     ]
     for name, model in m.models.items():
         size = len(bundle.parts[model.file]) / 1e6

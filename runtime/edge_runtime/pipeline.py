@@ -20,7 +20,7 @@ from edge.bundle import Bundle, read_bundle
 from edge.errors import InterpreterError, PictureError
 from edge.files import read_ordinary
 from edge.frozen import dataclass
-from edge.preprocess import Placement
+from edge.preprocess import Decoded, Placement, decode
 from edge.record import BundleId, DelegateUse, Latency, Verdict
 from edge_runtime import saliency
 from edge_runtime.acceptance import DISTANCE_TOLERANCE, Inspector
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 NEAR = "so near a limit that the delegate's tolerance could decide: the CPU did"
 HELD_BYTES = 64 << 20
-"""Of decoded pictures, at most, while a delegate's verdicts wait: a small board has little memory."""
+"""Of pictures, at most, while a delegate's verdicts wait: a small board has little memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,9 @@ class Screening:
 
     outputs: (classes,) the network's own probabilities, before calibration. measures: what the bundle's limits are held
     against, by name; empty where it has none.
-    picture: (height, width, 3) uint8 RGB, upright. tensor: (side, side, channels) uint8, what the network saw of it.
+    picture: as it was decoded for the network, reduced where that wants no more; `whole` is the one for people.
+    tensor: (side, side, channels) uint8, what the network saw of it.
+    source: a reduced picture's file, as bytes; empty where the picture is whole.
     heat: (rows, columns) evidence in logits, None where the model gives no map or none was asked for.
     embedding: (channels,) the pooled features, None where the model gives none.
     """
@@ -52,11 +54,21 @@ class Screening:
     verdict: Verdict
     outputs: NDArray[np.float32] = field(repr=False)
     measures: dict[str, float] = field(repr=False)
-    picture: NDArray[np.uint8] = field(repr=False)
+    picture: Decoded
+    source: bytes = field(repr=False)
     tensor: NDArray[np.uint8] = field(repr=False)
     placement: Placement
     heat: NDArray[np.float32] | None = field(repr=False)
     embedding: NDArray[np.float32] | None = field(repr=False)
+
+    @property
+    def held_bytes(self) -> int:
+        """What it keeps in memory of the picture."""
+        return self.picture.pixels.nbytes + len(self.source)
+
+    def whole(self) -> NDArray[np.uint8]:
+        """The upright picture with all its pixels, (height, width, 3) uint8 RGB. A reduced one is decoded anew here."""
+        return decode(self.source) if self.source else self.picture.pixels
 
 
 class Screener:
@@ -146,7 +158,7 @@ class Screener:
         for path in paths:
             result = self._attempt(path, explain)
             held.append((path, result))
-            waiting += result.picture.nbytes if isinstance(result, Screening) else 0
+            waiting += result.held_bytes if isinstance(result, Screening) else 0
             if self._guard is None or self._guard.failed or len(held) >= HELD or waiting > HELD_BYTES:
                 yield from self._released(held, explain)
                 held, waiting = [], 0
@@ -166,7 +178,8 @@ class Screener:
     def screen_frame(self, frame: NDArray[np.uint8], *, name: str, explain: bool = False) -> Screening:
         """Screen a picture that is decoded already: (height, width, 3) uint8 RGB, upright. Raises PictureError."""
         self.manifest.preprocessing.require_size(frame.shape[1], frame.shape[0])
-        return self._checked(lambda: self._judge(frame, name, explain, [time.perf_counter()] * 2))
+        picture = Decoded.whole(frame)
+        return self._checked(lambda: self._judge(picture, b"", name, explain, [time.perf_counter()] * 2))
 
     def score(self, tensor: NDArray[np.uint8]) -> float:
         """The network's own score of the finding, uncalibrated, by the CPU. tensor: (side, side, channels) uint8."""
@@ -252,13 +265,14 @@ class Screener:
 
     def _screen(self, data: bytes, name: str, explain: bool, start: float) -> Screening:
         picture = self.manifest.preprocessing.decode(data)
-        return self._judge(picture, name, explain, [start, time.perf_counter()])
+        source = data if picture.reduction > 1 else b""
+        return self._judge(picture, source, name, explain, [start, time.perf_counter()])
 
-    def _judge(self, picture: NDArray[np.uint8], name: str, explain: bool, clock: list[float]) -> Screening:
+    def _judge(self, picture: Decoded, source: bytes, name: str, explain: bool, clock: list[float]) -> Screening:
         """The steps after decoding. clock: seconds when the picture was asked for, and when it was decoded."""
         preprocessing, inspector = self.manifest.preprocessing, self._inspector
         tensor = preprocessing.to_input(picture)
-        placement = preprocessing.place(picture.shape[1], picture.shape[0])
+        placement = preprocessing.place(picture.width, picture.height)
         clock.append(time.perf_counter())
         measures = {} if inspector is None else inspector.picture(tensor, placement)
         clock.append(time.perf_counter())
@@ -278,6 +292,7 @@ class Screener:
             outputs=outputs,
             measures=measures,
             picture=picture,
+            source=source,
             tensor=tensor,
             placement=placement,
             heat=heat,
@@ -301,12 +316,15 @@ class Screener:
         mark = "  SYNTHETIC" if self.manifest.synthetic else ""
         return f"{verdict.decision}  p={verdict.probability:.3f}  threshold {verdict.threshold:.3f}{mark}"
 
-    def overlay(self, screening: Screening) -> NDArray[np.uint8] | None:
-        """The picture under its heat map, RGB; None where the model gives no map."""
+    def overlay(self, screening: Screening, on: NDArray[np.uint8] | None = None) -> NDArray[np.uint8] | None:
+        """The whole picture under its heat map, RGB; None where the model gives no map.
+
+        on: (height, width, 3) uint8 RGB, a copy of `screening.whole()` with marks on it, to be shown in its place.
+        """
         if screening.heat is None or self.manifest.saliency is None or self.method is None:
             return None
         return saliency.overlay(
-            screening.picture,
+            screening.whole() if on is None else on,
             screening.heat,
             screening.placement,
             side_px=self.manifest.preprocessing.side_px,
@@ -319,7 +337,7 @@ class Screener:
         name: str,
         outputs: NDArray[np.float32],
         measures: dict[str, float],
-        picture: NDArray[np.uint8],
+        picture: Decoded,
         placement: Placement,
         clock: list[float],
         use: DelegateUse,
@@ -344,7 +362,7 @@ class Screener:
             },
             threshold=rule.threshold,
             checks=checks(self.manifest.acceptance, measures),
-            picture_px=(picture.shape[1], picture.shape[0]),
+            picture_px=(picture.width, picture.height),
             used_xywh=placement.source_xywh,
             latency_ms=Latency(
                 decode=decode,

@@ -89,7 +89,7 @@ class Output:
             self._print_verdict(seen, result, self._keep(result, overlay, seen.decision))
         if self._window is not None:
             below = self._screener.caption(result.verdict)
-            self._window.show(with_caption(result.picture, below) if overlay is None else overlay)
+            self._window.show(with_caption(result.whole(), below) if overlay is None else overlay)
         tell_delegate(self._screener, self._delegate)
         self._delegate = self._screener.delegate
 
@@ -97,7 +97,7 @@ class Output:
         """Write what is worth it; returns what was written where. A full disk is told once: the verdict stands."""
         if self._keeper is None or decision in NOT_KEPT:
             return {}
-        pictures = {"kept": screening.picture}
+        pictures = {"kept": screening.whole()}
         if self._keeper.has("overlay") and overlay is not None:
             pictures["overlay"] = overlay
         try:

@@ -390,6 +390,7 @@ def test_an_adopted_bundle_screens_and_tests_itself_by_the_command(files: Path, 
     words = ("--labels", files / "labels3.txt", "--positive", "dog", "--threshold", "0.25", "--out", out)
     done = edge("adopt", files / "old.tflite", *words)
     assert done.returncode == 0, done.stderr
+    assert read_bundle(out).manifest.preprocessing.jpeg == "whole", "as it was trained, as far as anybody knows"
     assert "0.2500" in done.stdout
     assert "not shown" in done.stdout
     shown = edge("show", out)

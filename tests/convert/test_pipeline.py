@@ -49,7 +49,7 @@ def test_the_bundle_carries_its_evidence(tiny_build: TinyBuild) -> None:
     assert manifest.recipe["name"] == "tiny"
     assert manifest.data["fingerprint"] == read_dataset(tiny_build.data).fingerprint()
     assert manifest.versions["tensorflow"]
-    assert len(manifest.golden) == 12
+    assert len(manifest.golden) == 13
 
 
 def test_calibration_pictures_are_training_pictures_of_both_classes(tiny_build: TinyBuild) -> None:

@@ -109,7 +109,7 @@ def test_a_hundred_pictures_are_decided_as_on_x86(board: str, stage: Path) -> No
 
 
 def test_the_self_test_and_the_evaluation_agree(board: str, stage: Path) -> None:
-    assert edge_on(board, stage, "show", "tiny.edge", "--self-test").stdout.count("input exact") == 12
+    assert edge_on(board, stage, "show", "tiny.edge", "--self-test").stdout.count("input exact") == 13
     words = ["--data", "builds/tiny-data/set", "--split", "test", "--json"]
     there = edge_on(board, stage, "evaluate", "tiny.edge", *words)
     assert there.returncode == 0, there.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -21,15 +22,17 @@ from edge.bundle import (
     Golden,
     Manifest,
     ModelFile,
+    Part,
     parse_bundle,
     read_bundle,
     write_bundle,
 )
 from edge.decision import Calibration, Decision
 from edge.errors import BundleError
-from edge.fields import FieldError
+from edge.fields import FieldError, plain
 from edge.preprocess import Preprocessing
 from edge.profile import parse_profile
+from edge.reference import network_id
 from edge.saliency import MapScale, Saliency
 
 PARTS = {"model.tflite": b"model" * 1000, "golden/00.jpg": b"picture", "golden/00.npz": b"arrays", "card.md": b"# card"}
@@ -104,6 +107,24 @@ def test_what_is_written_is_read_back(bundle: Path) -> None:
     assert dict(opened.parts) == PARTS
     assert replace(opened.manifest, parts={}) == MANIFEST_RECORD
     assert opened.model("int8") == (MODEL, PARTS["model.tflite"])
+
+
+def test_a_manifest_from_before_jpegs_were_scaled_means_whole(bundle: Path) -> None:
+    def without(fields: dict[str, Any]) -> None:
+        assert fields["preprocessing"].pop("jpeg") == "whole"
+
+    before = parse_bundle(repacked(bundle, with_manifest(without)))
+    assert before.manifest.preprocessing == Preprocessing(side_px=96, jpeg="whole")
+
+
+def test_a_sites_cases_stay_those_of_a_bundle_from_before_jpegs_were_scaled() -> None:
+    """What names the embeddings' maker is what it was; another way to decode is another maker."""
+    entry = replace(MODEL, outputs={**MODEL.outputs, "embedding": "embedding"})
+    manifest = replace(MANIFEST_RECORD, models={"int8": entry}, parts={MODEL.file: Part(bytes=1, sha256="ab")})
+    before = ["ab", plain(entry), {"side_px": 96, "fit": "crop", "wide_range": "full", "colour": "rgb"}]
+    assert network_id(manifest) == hashlib.sha256(json.dumps(before, sort_keys=True).encode()).hexdigest()
+    scaled = replace(manifest, preprocessing=Preprocessing(side_px=96, jpeg="scaled"))
+    assert network_id(scaled) != network_id(manifest)
 
 
 def test_the_same_contents_give_the_same_bytes(bundle: Path, tmp_path: Path) -> None:

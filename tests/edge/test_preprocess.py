@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edge import MAX_PICTURE_PIXELS
 from edge.errors import EdgeError, PictureError
-from edge.preprocess import Preprocessing, decode, grey, shrink
+from edge.preprocess import Decoded, Preprocessing, decode, grey, shrink
 
 
 def drawn(height: int, width: int, channels: int = 3, dtype: type = np.uint8) -> NDArray[np.generic]:
@@ -59,7 +59,7 @@ def test_the_input_tensor_has_these_exact_bytes(case: tuple[str, int, tuple[int,
 )
 def test_a_colour_becomes_its_luma(colour: tuple[int, int, int], luma: int) -> None:
     picture = np.tile(np.array(colour, np.uint8), (70, 90, 1))
-    tensor = Preprocessing(side_px=64, colour="grey").to_input(picture)
+    tensor = Preprocessing(side_px=64, colour="grey").to_input(Decoded.whole(picture))
     assert tensor.shape == (64, 64, 1)
     assert tensor.dtype == np.uint8
     assert tensor.flags.c_contiguous
@@ -73,7 +73,7 @@ def test_grey_is_the_grey_of_opencv_to_the_last_bit() -> None:
 
 @pytest.mark.parametrize("fit", ["crop", "letterbox"])
 def test_a_grey_picture_keeps_its_values_in_one_channel_as_in_three(fit: str) -> None:
-    picture = decode(encoded(".png", drawn(130, 97, 1)))
+    picture = Decoded.whole(decode(encoded(".png", drawn(130, 97, 1))))
     three = Preprocessing(side_px=64, fit=fit).to_input(picture)  # type: ignore[arg-type]
     one = Preprocessing(side_px=64, fit=fit, colour="grey").to_input(picture)  # type: ignore[arg-type]
     np.testing.assert_array_equal(one, three[..., :1])
@@ -176,7 +176,7 @@ def test_crop_keeps_the_centre_square() -> None:
 def test_letterbox_keeps_the_whole_picture_and_pads_with_black() -> None:
     preprocessing = Preprocessing(side_px=100, fit="letterbox")
     white = np.full((200, 400, 3), 255, np.uint8)
-    tensor = preprocessing.to_input(white)
+    tensor = preprocessing.to_input(Decoded.whole(white))
     assert preprocessing.place(400, 200).target_xywh == (0, 25, 100, 50)
     assert tensor[:25].max() == 0
     assert tensor[25:75].min() == 255
@@ -187,7 +187,7 @@ def test_squash_takes_the_whole_picture_out_of_proportion() -> None:
     preprocessing = Preprocessing(side_px=100, fit="squash")
     half_white = np.zeros((200, 400, 3), np.uint8)
     half_white[:, 200:] = 255
-    tensor = preprocessing.to_input(half_white)
+    tensor = preprocessing.to_input(Decoded.whole(half_white))
     assert preprocessing.place(400, 200).source_xywh == (0, 0, 400, 200)
     assert tensor.shape == (100, 100, 3)
     assert tensor[:, :49].max() == 0
@@ -286,8 +286,220 @@ def test_a_picture_larger_than_allowed_is_refused_before_it_is_unpacked() -> Non
         {"side_px": 64, "fit": "stretch"},
         {"side_px": 64, "wide_range": "?"},
         {"side_px": 64, "colour": "red"},
+        {"side_px": 64, "jpeg": "half"},
     ],
 )
 def test_wrong_parameters_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(EdgeError):
         Preprocessing(**wrong)  # type: ignore[arg-type]
+
+
+SCALED_GOLDEN = {
+    ("4:2:0", 2, (150, 201)): "b5aa781b9c4b894bd52f799c1fbfd8674a2f57f4b2029a1086f090eee479abd5",
+    ("4:2:0", 4, (299, 403)): "1840461529ffaf4cd9927fe7769d4a893afb4b8a90c3101679b6f6ed2243f427",
+    ("4:2:0", 8, (517, 601)): "3f34727c732bf5718c27c830626cef2415b9269cf9382fc5c0e09303cd7aa428",
+    ("4:4:4", 2, (150, 201)): "b7e165d6f3b9cbcf58effe7d06683345248bd0320ce9ac42b29615f8cced68f7",
+    ("4:4:4", 4, (299, 403)): "718d3475c3ed28b1b58782085c66c2841b17c16ad1ae0275bfd0b7e8e42d89cc",
+    ("4:4:4", 8, (517, 601)): "8e6e4d32aafdd4ad21c77ef21ce4c3291dfe5c4df72365253b79bbfa4ba446ad",
+    ("4:2:2", 2, (150, 201)): "7523005dfc81ee76f2e1c8b506ff031eb7987fec30abcc8ea521e128b0a5e330",
+    ("4:2:2", 4, (299, 403)): "828d24bc2ff6c171630d160a6c61e3734961283f529a08191822391fb077fb87",
+}
+SAMPLING = {
+    "4:2:0": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
+    "4:2:2": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_422,
+    "4:4:4": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+}
+SCALED = Preprocessing(side_px=64, jpeg="scaled")
+WHOLE = Preprocessing(side_px=64)
+
+
+def soft(height: int, width: int, channels: int = 3) -> NDArray[np.uint8]:
+    """A picture from integer arithmetic with something in it at every scale, and no edge as hard as in `drawn`."""
+    small = drawn(-(-height // 3), -(-width // 3), channels).reshape(-(-height // 3), -(-width // 3), channels)
+    large = small.repeat(3, axis=0).repeat(3, axis=1)[:height, :width]
+    return np.asarray((large.astype(np.int64) + 2 * drawn(height, width, 1)[..., np.newaxis]) // 3, np.uint8).squeeze()
+
+
+@pytest.mark.parametrize(("case", "sha256"), SCALED_GOLDEN.items(), ids=lambda value: str(value)[:40])
+def test_a_jpeg_that_is_scaled_while_it_is_decoded_gives_these_exact_bytes(
+    case: tuple[str, int, tuple[int, int]], sha256: str
+) -> None:
+    sampling, reduction, shape = case
+    data = encoded(".jpg", soft(*shape), cv2.IMWRITE_JPEG_SAMPLING_FACTOR, SAMPLING[sampling])
+    picture = SCALED.decode(data)
+    assert picture.reduction == reduction
+    assert hashlib.sha256(SCALED.to_input(picture).tobytes()).hexdigest() == sha256
+
+
+@pytest.mark.parametrize("progressive", [0, 1])
+def test_a_scaled_jpeg_is_much_like_the_whole_one_made_smaller(progressive: int) -> None:
+    data = encoded(".jpg", soft(640, 896), cv2.IMWRITE_JPEG_PROGRESSIVE, progressive)
+    scaled, whole = (steps.to_input(steps.decode(data)).astype(int) for steps in (SCALED, WHOLE))
+    assert SCALED.decode(data).reduction == 8
+    # Grey levels. Half a pixel's shift is ten times as much.
+    assert np.abs(scaled - whole).mean() < 1.5
+
+
+def test_scaling_does_not_alias() -> None:
+    board = ((np.indices((1024, 1024)).sum(axis=0) % 2) * 255).astype(np.uint8)
+    for side_px, reduction in ((100, 8), (200, 4), (400, 2)):
+        steps = Preprocessing(side_px=side_px, jpeg="scaled")
+        picture = steps.decode(encoded(".jpg", board, cv2.IMWRITE_JPEG_QUALITY, 95))
+        assert picture.reduction == reduction
+        small = steps.to_input(picture)
+        assert abs(int(small.min()) - 128) <= 2
+        assert abs(int(small.max()) - 128) <= 2
+
+
+@pytest.mark.parametrize("fit", ["crop", "letterbox", "squash"])
+@pytest.mark.parametrize(
+    ("shorter", "reduction"),
+    [(63, 1), (127, 1), (128, 2), (129, 2), (255, 2), (256, 4), (511, 4), (512, 8), (513, 8), (1100, 8)],
+)
+def test_a_jpeg_is_reduced_as_often_as_it_would_be_halved(fit: str, shorter: int, reduction: int) -> None:
+    steps = Preprocessing(side_px=64, fit=fit, jpeg="scaled")  # type: ignore[arg-type]
+    # Letterbox keeps the longer side: there the sides are alike.
+    width = shorter if fit == "letterbox" else shorter + 40
+    picture = steps.decode(encoded(".jpg", soft(shorter, width)))
+    assert picture.reduction == reduction
+    assert (picture.width, picture.height) == (width, shorter)
+    assert picture.pixels.shape == (-(-shorter // reduction), -(-width // reduction), 3)
+
+
+@pytest.mark.parametrize("fit", ["crop", "letterbox", "squash"])
+def test_places_are_those_of_the_whole_picture(fit: str) -> None:
+    """A white square lies in the input where the placement says, within a pixel, whatever the decoder left out."""
+    steps = Preprocessing(side_px=64, fit=fit, jpeg="scaled")  # type: ignore[arg-type]
+    black = np.zeros((403, 611, 3), np.uint8)
+    black[200:300, 250:350] = 255
+    picture = steps.decode(encoded(".jpg", black))
+    assert picture.reduction > 1
+    placement = steps.place(picture.width, picture.height)
+    rows, columns = np.nonzero(steps.to_input(picture)[..., 0] > 127)
+    left, top = placement.to_input(250, 200)
+    right, bottom = placement.to_input(350, 300)
+    found = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+    assert found == pytest.approx((left, top, right, bottom), abs=1)
+
+
+@pytest.mark.parametrize("steps", [WHOLE, SCALED], ids=["whole", "scaled"])
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tiff"])
+def test_other_kinds_are_decoded_whole_always(suffix: str, steps: Preprocessing) -> None:
+    picture = steps.decode(encoded(suffix, drawn(403, 611)))
+    assert picture.reduction == 1
+    assert picture.pixels.shape == (403, 611, 3)
+
+
+def test_without_a_word_of_it_a_jpeg_is_decoded_whole() -> None:
+    data = encoded(".jpg", soft(403, 611))
+    picture = Preprocessing(side_px=64).decode(data)
+    assert picture.reduction == 1
+    np.testing.assert_array_equal(picture.pixels, decode(data))
+
+
+def turned_jpeg(orientation: int, height: int, width: int) -> bytes:
+    """A JPEG with an EXIF orientation tag, as it is stored: its upper left quarter white."""
+    picture = np.zeros((height, width, 3), np.uint8)
+    picture[: height // 2, : width // 2] = 255
+    ifd = struct.pack("<HHHLHHL", 1, 0x0112, 3, 1, orientation, 0, 0)
+    body = b"Exif\x00\x00II*\x00\x08\x00\x00\x00" + ifd
+    data = encoded(".jpg", picture)
+    return data[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + data[2:]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("size", [(403, 611), (400, 400), (409, 391)], ids=str)
+def test_a_scaled_jpeg_is_turned_upright_and_keeps_its_size(orientation: int, size: tuple[int, int]) -> None:
+    data = turned_jpeg(orientation, *size)
+    scaled, whole = SCALED.decode(data), WHOLE.decode(data)
+    assert (scaled.reduction, whole.reduction) == (4, 1)
+    assert (
+        (scaled.width, scaled.height) == (whole.width, whole.height) == (whole.pixels.shape[1], whole.pixels.shape[0])
+    )
+    apart = np.abs(SCALED.to_input(scaled).astype(int) - WHOLE.to_input(whole))
+    # But along the two edges of the white quarter it is the same.
+    assert np.count_nonzero(apart.max(axis=2) > 8) <= 4 * 64
+
+
+def test_where_the_shape_does_not_show_a_turn_the_picture_is_decoded_whole() -> None:
+    # A quarter of both 397 and 399 is 100 pixels, the last of them in part: which side is the wider?
+    picture = SCALED.decode(turned_jpeg(6, 397, 399))
+    assert picture.reduction == 1
+    assert (picture.width, picture.height) == (397, 399)
+    assert SCALED.decode(turned_jpeg(6, 399, 399)).reduction == 4
+
+
+def test_a_grey_jpeg_keeps_three_equal_channels_when_it_is_scaled() -> None:
+    picture = SCALED.decode(encoded(".jpg", soft(403, 611, 1)))
+    assert picture.reduction == 4
+    np.testing.assert_array_equal(picture.pixels[..., 0], picture.pixels[..., 1])
+    np.testing.assert_array_equal(picture.pixels[..., 0], picture.pixels[..., 2])
+
+
+@pytest.mark.parametrize(("side_px", "reduction"), [(200, 2), (100, 4), (50, 8)])
+def test_a_scaled_jpegs_pixels_are_those_of_opencvs_own_order_turned_round(side_px: int, reduction: int) -> None:
+    data = encoded(".jpg", soft(403, 611))
+    flags = getattr(cv2, f"IMREAD_REDUCED_COLOR_{reduction}")
+    turned = cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), flags), cv2.COLOR_BGR2RGB)
+    np.testing.assert_array_equal(Preprocessing(side_px=side_px, jpeg="scaled").decode(data).pixels, turned)
+
+
+def test_red_stays_red_when_it_is_scaled() -> None:
+    red_in_opencv_order = np.zeros((403, 611, 3), np.uint8)
+    red_in_opencv_order[..., 2] = 255
+    red, green, blue = SCALED.decode(encoded(".jpg", red_in_opencv_order)).pixels.reshape(-1, 3).T
+    assert red.min() > 240
+    assert max(green.max(), blue.max()) < 15
+
+
+@pytest.mark.parametrize("sampling", SAMPLING)
+@pytest.mark.parametrize(("progressive", "share"), [(0, 0.3), (0, 0.6), (0, 0.9), (1, 0.3), (1, 0.6)])
+def test_a_hole_is_seen_at_every_reduction(progressive: int, share: float, sampling: str) -> None:
+    """Also where the decoder takes nothing but the mean of each 8x8 block."""
+    settings = [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, SAMPLING[sampling]]
+    data = bytearray(encoded(".jpg", soft(603, 811), *settings))
+    hole = int(len(data) * share)
+    data[hole : hole + 512] = bytes(512)
+    for side_px, reduction in ((200, 2), (100, 4), (64, 8)):
+        steps = Preprocessing(side_px=side_px, jpeg="scaled")
+        assert steps.reduction(811, 603) == reduction
+        with pytest.raises(PictureError, match="damaged"):
+            steps.decode(bytes(data))
+
+
+@pytest.mark.parametrize("marker", [b"", b"\xff\xd9"], ids=["no-end", "end-put-back"])
+def test_a_scaled_jpeg_that_is_cut_short_is_refused(marker: bytes) -> None:
+    data = encoded(".jpg", soft(603, 811))
+    with pytest.raises(PictureError, match=r"cut short|damaged"):
+        SCALED.decode(data[: len(data) // 2] + marker)
+
+
+@pytest.mark.parametrize("steps", [WHOLE, SCALED], ids=["whole", "scaled"])
+def test_a_huge_jpeg_is_refused_by_its_header(steps: Preprocessing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An eighth of it would pass OpenCV's own limit."""
+    data = encoded(".jpg", soft(403, 611))
+    frame = struct.pack(">BHH", 8, 403, 611)
+    assert data.count(frame) == 1
+    huge = data.replace(frame, struct.pack(">BHH", 8, 20_000, 60_000))
+
+    def never(*_: object) -> None:
+        raise AssertionError("it was decoded")
+
+    monkeypatch.setattr(cv2, "imdecode", never)
+    with pytest.raises(PictureError, match="million pixels"):
+        steps.decode(huge)
+
+
+def test_a_large_jpeg_is_never_whole_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = []
+    imdecode = cv2.imdecode
+
+    def seen(data: NDArray[np.uint8], flags: int) -> NDArray[np.generic]:
+        pixels = imdecode(data, flags)
+        shapes.append(pixels.shape)
+        return pixels
+
+    data = encoded(".jpg", soft(1203, 1601))
+    monkeypatch.setattr(cv2, "imdecode", seen)
+    SCALED.to_input(SCALED.decode(data))
+    assert shapes == [(151, 201, 3)]

@@ -36,7 +36,7 @@ def test_percentiles_are_those_of_a_known_row() -> None:
 
 def test_every_model_is_timed_step_by_step_in_as_many_rounds(found: dict[str, object]) -> None:
     assert found["rounds"] == ROUNDS
-    assert found["pictures"] == 12
+    assert found["pictures"] == 13
     assert [cost["model"] for cost in found["costs"]] == ["float32", "int8"]  # type: ignore[attr-defined]
     for cost in found["costs"]:  # type: ignore[attr-defined]
         steps = cost["steps"]

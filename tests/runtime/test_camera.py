@@ -77,6 +77,13 @@ def rgb(path: Path) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB), np.uint8)
 
 
+def as_png(path: Path, folder: Path) -> Path:
+    """The picture with every pixel as a frame has it: the JPEG itself is scaled while it is decoded."""
+    png = folder / f"{path.stem}.png"
+    assert cv2.imwrite(str(png), cv2.imread(str(path)))
+    return png
+
+
 def first_seen(screener: Screener, camera: str) -> Seen:
     grabber = Grabber(parse_camera(camera))
     try:
@@ -93,7 +100,7 @@ def first_seen(screener: Screener, camera: str) -> Seen:
 def test_a_lossless_video_of_a_picture_gives_the_picture_s_own_input_and_verdict(
     screener: Screener, referred: Path, tmp_path: Path
 ) -> None:
-    picture = screener.screen_file(referred)
+    picture = screener.screen_file(as_png(referred, tmp_path))
     seen = first_seen(screener, str(write_video(tmp_path / "x.avi", [rgb(referred)] * 3)))
     assert isinstance(seen.result, Screening)
     assert seen.result.tensor.tobytes() == picture.tensor.tobytes()
@@ -542,11 +549,11 @@ def test_a_delegate_that_goes_wrong_in_the_loop_is_replaced_and_no_frame_is_wron
     if table_delegate.compiler() is None:
         pytest.skip("there is no C compiler to make the test's delegate with")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    bundle, shown = read_bundle(tiny_build.bundle), pictures[:8]
+    bundle, shown = read_bundle(tiny_build.bundle), [as_png(path, tmp_path) for path in pictures[:8]]
     delegate = table_delegate.make(tmp_path, bundle, [path.read_bytes() for path in shown])
     video = write_video(tmp_path / "x.avi", [rgb(path) for path in shown])
-    # Right in its trial (12 golden pictures, 30 rounds of timing) and four times more, then wrong.
-    request = delegate.request("corrupt", 12 + 30 + 4)
+    # Right in its trial (13 golden pictures, 30 rounds of timing) and four times more, then wrong.
+    request = delegate.request("corrupt", 13 + 30 + 4)
     screener = Screener(bundle, delegate=request, rules=TrialRules(limit_s=60, min_gain=-1e3))
     grabber = Grabber(parse_camera(str(video)), every_frame=True)
     seen = [item.result for item in watch(screener, grabber, name="x", stop=lambda: False) if isinstance(item, Seen)]

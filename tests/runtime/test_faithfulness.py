@@ -54,7 +54,7 @@ def test_a_peak_in_the_marked_box_is_a_hit_and_elsewhere_a_miss(screener: Screen
     assert screening.heat is not None
     x, y, width, height = sample.boxes[0]
     side = screening.heat.shape[0]
-    high, wide = screening.picture.shape[:2]
+    high, wide = screening.whole().shape[:2]
     heat = np.zeros_like(screening.heat)
     heat[int((y + height / 2) / high * side), int((x + width / 2) / wide * side)] = 3
     removal = Removal(screener, screening.tensor)

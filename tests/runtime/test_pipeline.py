@@ -24,7 +24,8 @@ from edge.acceptance import answer
 from edge.bundle import Bundle, read_bundle
 from edge.decision import Calibration, Decision
 from edge.errors import BundleError, InterpreterError, PictureError
-from edge.preprocess import Placement, Preprocessing
+from edge.fields import build, plain
+from edge.preprocess import Placement, Preprocessing, shrink
 from edge.profile import parse_profile
 from edge.saliency import MapScale
 from edge_runtime import saliency
@@ -41,9 +42,9 @@ def test_the_verdict_is_what_the_bare_interpreter_says(bundle: Bundle, pictures:
     scale, zero = runner.get_output_details()["probabilities"]["quantization"]
     screener = Screener(bundle)
     for path in pictures[:10]:
-        # 224 to 96: once halved, then one exact bilinear step.
-        rgb = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
-        halved = cv2.resize(rgb, (112, 112), interpolation=cv2.INTER_LINEAR_EXACT)
+        # 224 to 96: halved by the JPEG decoder, then one exact bilinear step.
+        halved = cv2.cvtColor(cv2.imread(str(path), cv2.IMREAD_REDUCED_COLOR_2), cv2.COLOR_BGR2RGB)
+        assert halved.shape == (112, 112, 3)
         small = cv2.resize(halved, (96, 96), interpolation=cv2.INTER_LINEAR_EXACT)
         raw = runner(picture=small[np.newaxis])["probabilities"][0]
         expected = (raw.astype(np.float64) - zero) * scale
@@ -107,13 +108,13 @@ def test_latency_adds_up(bundle: Bundle, pictures: list[Path]) -> None:
 
 def test_the_golden_pictures_pass_on_this_machine(bundle: Bundle) -> None:
     results = self_test(bundle)
-    assert len(results) == 12
+    assert len(results) == 13
     assert all(result.passed and result.input_exact for result in results)
     # On the machine that made the bundle the outputs are the same to the last bit.
     assert all(difference == 0 for result in results for difference in result.differences.values())
 
 
-@pytest.mark.parametrize("change", [{"fit": "letterbox"}, {"wide_range": "stretch"}], ids=str)
+@pytest.mark.parametrize("change", [{"fit": "letterbox"}, {"wide_range": "stretch"}, {"jpeg": "whole"}], ids=str)
 def test_the_self_test_sees_another_preprocessing(bundle: Bundle, change: dict[str, str]) -> None:
     other = replace(bundle.manifest.preprocessing, **change)  # type: ignore[arg-type]
     results = self_test(replace(bundle, manifest=replace(bundle.manifest, preprocessing=other)))
@@ -211,6 +212,64 @@ def test_an_overlay_is_hot_where_the_evidence_is() -> None:
     row, column = np.unravel_index(int(change.argmax()), change.shape)
     assert (row // 100, column // 100) == (1, 3)
     assert change[400:, :100].max() == 0
+
+
+def large_jpeg(folder: Path) -> Path:
+    """A JPEG of four by five times the tiny network's input, and a bit."""
+    small = np.random.default_rng(4).integers(0, 256, (40, 50, 3)).astype(np.uint8)
+    path = folder / "large.jpg"
+    assert cv2.imwrite(str(path), cv2.resize(small, (501, 403), interpolation=cv2.INTER_CUBIC))
+    return path
+
+
+def test_a_large_jpeg_is_screened_reduced_and_shown_whole(bundle: Bundle, tmp_path: Path) -> None:
+    path = large_jpeg(tmp_path)
+    screener = Screener(bundle)
+    screening = screener.screen_file(path, explain=True)
+    assert screening.picture.reduction == 4
+    assert screening.picture.pixels.shape == (101, 126, 3)
+    assert screening.verdict.picture_px == (501, 403)
+    assert screening.verdict.used_xywh == (49, 0, 403, 403)
+    assert screening.held_bytes == 101 * 126 * 3 + path.stat().st_size
+    whole = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+    np.testing.assert_array_equal(screening.whole(), whole)
+    shown = screener.overlay(replace(screening, heat=np.full((3, 3), -100, np.float32)))
+    assert shown is not None
+    # Enlarged twice; without evidence what was looked at is the picture itself.
+    zoom = saliency.shown_zoom(403, 501)
+    large = cv2.resize(whole, (501 * zoom, 403 * zoom), interpolation=cv2.INTER_CUBIC)
+    middle = slice(49 * zoom, 452 * zoom)
+    np.testing.assert_array_equal(shown[: 403 * zoom, middle], large[:, middle])
+
+
+def test_a_large_jpeg_is_decoded_whole_only_for_its_overlay(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, shapes, imdecode = large_jpeg(tmp_path), [], cv2.imdecode
+
+    def seen(data: NDArray[np.uint8], flags: int) -> NDArray[np.generic]:
+        pixels = imdecode(data, flags)
+        shapes.append(pixels.shape[:2])
+        return pixels
+
+    monkeypatch.setattr(cv2, "imdecode", seen)
+    screener = Screener(bundle)
+    screening = screener.screen_file(path, explain=True)
+    assert shapes == [(101, 126)]
+    screener.overlay(screening)
+    assert shapes == [(101, 126), (403, 501)]
+
+
+def test_a_bundle_from_before_decodes_whole_and_answers_as_then(bundle: Bundle, tmp_path: Path) -> None:
+    """Its manifest says nothing of it."""
+    fields = plain(replace(bundle.manifest.preprocessing, jpeg="whole"))
+    del fields["jpeg"]
+    steps = build(Preprocessing, fields)
+    path = large_jpeg(tmp_path)
+    screening = Screener(replace(bundle, manifest=replace(bundle.manifest, preprocessing=steps))).screen_file(path)
+    assert (screening.picture.reduction, screening.source) == (1, b"")
+    whole = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+    np.testing.assert_array_equal(screening.tensor, shrink(np.asarray(whole[:, 49:452], np.uint8), 96, 96))
 
 
 @pytest.mark.parametrize("path", ["missing.jpg", "."])
@@ -509,7 +568,7 @@ def test_show_says_what_the_bundle_is(tiny_build: TinyBuild) -> None:
     for words in ("SYNTHETIC", "no_parasite, parasite", "p(parasite) >=", "96 x 96", "float32", "test/int8", "auc "):
         assert words in done.stdout
     assert "must not be used on patients" in edge("show", tiny_build.bundle, "--card").stdout
-    assert edge("show", tiny_build.bundle, "--self-test").stdout.count("ok  ") == 12
+    assert edge("show", tiny_build.bundle, "--self-test").stdout.count("ok  ") == 13
     assert json.loads(edge("show", tiny_build.bundle, "--json").stdout)["schema"] == 4
 
 

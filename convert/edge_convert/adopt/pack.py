@@ -77,7 +77,12 @@ def adopt(opened: Opened, options: Options) -> Adopted:
         synthetic=False,
         labels=labels,
         preprocessing=Preprocessing(
-            side_px=side_px, fit=options.fit, colour="grey" if channels == 1 else "rgb", wide_range="full"
+            side_px=side_px,
+            fit=options.fit,
+            colour="grey" if channels == 1 else "rgb",
+            wide_range="full",
+            # Its training resized whole pictures, and nothing here can measure what another way does to its answers.
+            jpeg="whole",
         ),
         models={VARIANT: entry},
         decision=_given(options),
@@ -140,8 +145,8 @@ def screen_samples(bundle: Bundle, samples: Sequence[Sample]) -> Iterator[Predic
 def pack_adopted(adopted: Adopted, pictures: Sequence[bytes], path: Path) -> Manifest:
     """Write the bundle. pictures: files for the self-test; without any, drawn ones. Raises EdgeError."""
     bundle = adopted.bundle
-    side_px = bundle.manifest.preprocessing.side_px
-    golden = golden_set(bundle, list(pictures[:PICTURES]) or list(drawn_pictures(side_px).values()))
+    drawn = drawn_pictures(bundle.manifest.preprocessing)
+    golden = golden_set(bundle, list(pictures[:PICTURES]) or list(drawn.values()))
     _check_probabilities(bundle, [golden.parts[entry.picture] for entry in golden.golden if entry.outputs])
     manifest = replace(bundle.manifest, golden=golden.golden, tolerances=golden.tolerances)
     parts = {**golden.parts, **bundle.parts, CARD: _card(manifest, adopted.notes).encode()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -158,12 +158,12 @@ def _show(screener: Screener, case: _Case, sample: Sample) -> Shown:
         note = f"The picture could not be read for this report: {error.message}."
     else:
         # The boxes lie under the heat, in the picture's own pixels, so both sides show them in the same place.
-        marked = replace(screening, picture=with_boxes(screening.picture, sample.boxes))
-        heated = screener.overlay(marked)
-        scale = page_scale(marked.picture if heated is None else heated)
+        marked = with_boxes(screening.whole(), sample.boxes)
+        heated = screener.overlay(screening, on=marked)
+        scale = page_scale(marked if heated is None else heated)
         # The overlay enlarges a small picture; the original beside it is shown as large.
-        zoom = 1 if heated is None else saliency.shown_zoom(*marked.picture.shape[:2])
-        original = jpeg(marked.picture, scale * zoom)
+        zoom = 1 if heated is None else saliency.shown_zoom(*marked.shape[:2])
+        original = jpeg(marked, scale * zoom)
         overlay = None if heated is None else jpeg(heated, scale)
         now = screening.verdict.probability
         if overlay is None:
