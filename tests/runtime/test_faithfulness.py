@@ -46,6 +46,12 @@ def test_a_curve_begins_at_the_picture_and_ends_at_its_blur(screener: Screener, 
     assert insertion == pytest.approx(deletion_back, abs=0.02)
 
 
+def test_the_random_order_is_run_once_for_all_maps_of_a_picture(screener: Screener, tiny_data: Path) -> None:
+    picture = next(s.path for s in read_dataset(tiny_data).samples)
+    removal = Removal(screener, screener.screen_file(picture).tensor)
+    assert removal.at_random is removal.at_random
+
+
 def test_a_peak_in_the_marked_box_is_a_hit_and_elsewhere_a_miss(screener: Screener, tiny_data: Path) -> None:
     from dataclasses import replace
 

@@ -14,7 +14,7 @@ from edge.acceptance import Acceptance
 from edge.errors import BundleError
 from edge.preprocess import Placement, Preprocessing
 from edge_runtime.novelty import Familiar, load_familiar, to_bytes
-from edge_runtime.quality import FEATURES, GREY_FEATURES, feature_names, features, quality, require_features
+from edge_runtime.quality import FEATURES, GREY_FEATURES, _peak, feature_names, features, quality, require_features
 
 SIDE = 96
 SQUARE = Preprocessing(side_px=SIDE).place(SIDE, SIDE)
@@ -149,3 +149,20 @@ def test_a_part_that_does_not_fit_is_a_sentence(damage: str) -> None:
     data = b"PK no" if damage == "text" else stream.getvalue()
     with pytest.raises(BundleError, match=r"familiar\.npz"):
         load_familiar(data, "familiar.npz")
+
+
+@pytest.mark.parametrize(
+    "fine",
+    [
+        np.zeros(1000, np.float32),
+        np.ones(1000, np.float32),
+        np.random.default_rng(0).exponential(size=12544).astype(np.float32),
+        # So few stand out that what is far above the root mean square is less than the percentile needs.
+        np.concatenate([np.arange(990), np.full(10, 1e6)]).astype(np.float32),
+    ],
+    ids=["nothing", "alike", "texture", "specks"],
+)
+def test_the_98th_percentile_does_not_depend_on_where_it_is_looked_for(fine: NDArray[np.float32]) -> None:
+    place = int(0.98 * (fine.size - 1))
+    for typical in (0.0, float(np.sqrt(fine @ fine / fine.size)), float(fine.max())):
+        assert _peak(fine, typical) == np.sort(fine)[place]
