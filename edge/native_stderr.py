@@ -22,10 +22,6 @@ CHATTER = (
 NO_GPU = "failed call to cuInit"
 # There is one error stream a process: who diverts it must be alone.
 _alone = threading.RLock()
-# Where it goes meanwhile, empty: kept, for to make one costs more than all else here. A forked process makes its own.
-_spare: list[int] = []
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_spare.clear)
 
 
 @contextmanager
@@ -39,8 +35,7 @@ def collected_stderr() -> Iterator[list[str]]:
             # The process has no error stream at all.
             yield lines
             return
-        # One inside another needs a file of its own.
-        collected = _spare.pop() if _spare else _temporary_file()
+        collected = _temporary_file()
         if sys.stderr is not None:
             sys.stderr.flush()
         os.dup2(collected, 2)
@@ -52,11 +47,8 @@ def collected_stderr() -> Iterator[list[str]]:
             os.dup2(saved, 2)
             os.close(saved)
             size = os.lseek(collected, 0, os.SEEK_CUR)
-            if size:
-                lines += os.pread(collected, size, 0).decode("utf-8", "replace").splitlines()
-                os.ftruncate(collected, 0)
-                os.lseek(collected, 0, os.SEEK_SET)
-            _spare.append(collected)
+            lines += os.pread(collected, size, 0).decode("utf-8", "replace").splitlines()
+            os.close(collected)
 
 
 @contextmanager

@@ -55,6 +55,8 @@ JPEG_AS = {
     4: cv2.IMREAD_REDUCED_GRAYSCALE_4 | cv2.IMREAD_COLOR_RGB,
     8: cv2.IMREAD_REDUCED_GRAYSCALE_8 | cv2.IMREAD_COLOR_RGB,
 }
+# cv2.Error.StsNoMem, which the types of OpenCV do not know.
+NO_MEMORY = -4
 PICTURE_KINDS = "JPEG, PNG, BMP or TIFF"
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"})
 
@@ -280,6 +282,7 @@ def _decode_jpeg(data: bytes, choose: Callable[[int, int], int]) -> Decoded:
             for width, height in (size, size[::-1]):
                 if pixels.shape[:2] == (-(-height // by), -(-width // by)):
                     return Decoded(pixels=pixels, width=width, height=height, reduction=by)
+            raise PictureError("this JPEG picture is not of the size it says", remedy="copy or take the picture again")
     return Decoded.whole(np.asarray(_read("JPEG", data, JPEG_AS[1]), np.uint8))
 
 
@@ -298,6 +301,8 @@ def _read(kind: str, data: bytes, flags: int) -> NDArray[np.generic]:
     except cv2.error as error:
         if "IMAGE_PIXELS" in str(error) or "validateInputImageSize" in str(error):
             raise _too_large() from None
+        if error.code == NO_MEMORY:
+            raise PictureError("there is too little memory for this picture", remedy="save a smaller one") from None
         raise damaged from None
     if pixels is None or pixels.size == 0 or any(sign in line for sign in SIGNS_OF_DAMAGE for line in lines):
         raise damaged

@@ -308,6 +308,10 @@ def _write_overlay(screener: Screener, screening: Screening, folder: Path) -> bo
         shown = screener.overlay(screening)
         assert shown is not None
         write_atomically(target, cv2.imencode(".png", cv2.cvtColor(shown, cv2.COLOR_RGB2BGR))[1].tobytes())
+    except PictureError as error:
+        # Decoded for the network it was smaller.
+        tell(f"no heat map for {printable(screening.verdict.picture)}: {error.message}; {error.remedy}")
+        return False
     except (OSError, cv2.error) as error:
         reason = error.strerror if isinstance(error, OSError) else "OpenCV refuses its size"
         tell(f"no heat map for {printable(screening.verdict.picture)}: {reason}; check {folder} and screen it again")

@@ -6,9 +6,8 @@ of Petsiuk et al. 2018 beside those of a random order. Measured by the code that
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
-from typing import Any
 
 import cv2
 import numpy as np
@@ -65,12 +64,12 @@ class OneMap:
 class Removal:
     """One picture's score while places of it are blurred away. What depends on no map is run once for all maps."""
 
-    def __init__(self, screener: Screener, tensor: NDArray[np.uint8]) -> None:
-        """tensor: (side, side, channels) uint8, the network's input."""
-        self._score, self._tensor = screener.score, tensor
+    def __init__(self, score: Callable[[NDArray[np.uint8]], float], tensor: NDArray[np.uint8]) -> None:
+        """score: of the finding, as `Screener.score`. tensor: (side, side, channels) uint8, the network's input."""
+        self._score, self._tensor = score, tensor
         blurred = cv2.GaussianBlur(tensor, (0, 0), BLUR_SHARE * tensor.shape[0])
         self._blurred = np.asarray(blurred, np.uint8).reshape(tensor.shape)
-        self._clear, self._gone = screener.score(tensor), screener.score(self._blurred)
+        self._clear, self._gone = score(tensor), score(self._blurred)
 
     def curves(self, order: NDArray[np.int64]) -> tuple[float, float]:
         """The mean score while pixels are blurred away in their order, and while they come back into the blurred
@@ -95,7 +94,8 @@ class Removal:
         """The curves of a random order of cells, the same for every picture."""
         side = self._tensor.shape[0]
         random = np.random.default_rng(0).random((CELLS, CELLS)).astype(np.float32)
-        return self.curves(_falling(cv2.resize(random, (side, side), interpolation=cv2.INTER_NEAREST)))
+        cells = cv2.resize(random, (side, side), interpolation=cv2.INTER_NEAREST)
+        return self.curves(_falling(np.asarray(cells, np.float32)))
 
 
 def judge_map(screening: Screening, removal: Removal, boxes: Sequence[Box]) -> OneMap:
@@ -148,12 +148,12 @@ def measure_faithfulness(screener: Screener, samples: Iterable[Sample]) -> Itera
             continue
         verdict = screening.verdict
         referred = screening.heat is not None and verdict.probability >= verdict.threshold
-        yield judge_map(screening, Removal(screener, screening.tensor), sample.boxes) if referred else None
+        yield judge_map(screening, Removal(screener.score, screening.tensor), sample.boxes) if referred else None
 
 
-def _falling(values: Any) -> NDArray[np.int64]:
+def _falling(values: NDArray[np.float32]) -> NDArray[np.int64]:
     """The indices of a map's pixels, the largest first."""
-    return np.argsort(-np.asarray(values), axis=None, kind="stable")
+    return np.argsort(-values, axis=None, kind="stable")
 
 
 def _marked(screening: Screening, boxes: Sequence[Box], side: int) -> NDArray[np.bool_] | None:

@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from edge.errors import RecipeError
-from edge.preprocess import Preprocessing
+from edge.preprocess import Decoded, Preprocessing
 from edge_convert.backbone_commands import backbones
 from edge_convert.backbones import BACKBONES, find_backbone
 from edge_convert.backbones.contract import Backbone
@@ -45,7 +45,9 @@ def test_efficientnet_lite0_with_the_packages_weights_knows_what_it_sees() -> No
     preprocessing = Preprocessing(side_px=224)
     top = []
     for picture in load_sample_images().images:
-        maps = features(scaled(preprocessing.to_input(np.ascontiguousarray(picture))[np.newaxis], backbone)).numpy()
+        maps = features(
+            scaled(preprocessing.to_input(Decoded.whole(np.ascontiguousarray(picture)))[np.newaxis], backbone)
+        ).numpy()
         top.append(int((maps.mean(axis=(1, 2)) @ state["_fc.weight"].T + state["_fc.bias"]).argmax()))
     palace, daisy = 698, 985
     assert top == [palace, daisy]

@@ -37,7 +37,7 @@ def test_a_curve_begins_at_the_picture_and_ends_at_its_blur(screener: Screener, 
     screening = screener.screen_file(picture)
     side = screening.tensor.shape[0]
     order = np.arange(side * side)
-    removal = Removal(screener, screening.tensor)
+    removal = Removal(screener.score, screening.tensor)
     deletion, insertion = removal.curves(order)
     assert 0 <= deletion <= 1
     # The reverse order takes the same pixels away in the end: what one curve loses first the other loses last.
@@ -48,7 +48,7 @@ def test_a_curve_begins_at_the_picture_and_ends_at_its_blur(screener: Screener, 
 
 def test_the_random_order_is_run_once_for_all_maps_of_a_picture(screener: Screener, tiny_data: Path) -> None:
     picture = next(s.path for s in read_dataset(tiny_data).samples)
-    removal = Removal(screener, screener.screen_file(picture).tensor)
+    removal = Removal(screener.score, screener.screen_file(picture).tensor)
     assert removal.at_random is removal.at_random
 
 
@@ -63,7 +63,7 @@ def test_a_peak_in_the_marked_box_is_a_hit_and_elsewhere_a_miss(screener: Screen
     high, wide = screening.whole().shape[:2]
     heat = np.zeros_like(screening.heat)
     heat[int((y + height / 2) / high * side), int((x + width / 2) / wide * side)] = 3
-    removal = Removal(screener, screening.tensor)
+    removal = Removal(screener.score, screening.tensor)
     on = judge_map(replace(screening, heat=heat), removal, sample.boxes[:1])
     off = judge_map(replace(screening, heat=heat[::-1, ::-1].copy()), removal, [(0.0, 0.0, 16.0, 16.0)])
     assert (on.hit, off.hit) == (True, False)

@@ -154,11 +154,12 @@ def _show(screener: Screener, case: _Case, sample: Sample) -> Shown:
     original, overlay, note = None, None, ""
     try:
         screening = screener.screen_file(sample.path, explain=True)
+        whole = screening.whole()
     except PictureError as error:
         note = f"The picture could not be read for this report: {error.message}."
     else:
         # The boxes lie under the heat, in the picture's own pixels, so both sides show them in the same place.
-        marked = with_boxes(screening.whole(), sample.boxes)
+        marked = with_boxes(whole, sample.boxes)
         heated = screener.overlay(screening, on=marked)
         scale = page_scale(marked if heated is None else heated)
         # The overlay enlarges a small picture; the original beside it is shown as large.

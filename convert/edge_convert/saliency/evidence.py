@@ -82,8 +82,8 @@ def measure_saliency(
     plain = [prepared.samples[places[p.name]] for p in negatives]
     tensors = [np.array(prepared.pictures[places[p.name]]) for p in findings]
     by_keras = KerasMaps(recipe, model, readout)
-    looking = Screener(draft, variant="int8")
-    removals = [Removal(looking, tensor) for tensor in tensors]
+    score = Screener(draft, variant="int8").score
+    removals = [Removal(score, tensor) for tensor in tensors]
     total, done = len(methods) * (2 * len(shown) + len(plain)), 0
     scales: dict[str, MapScale] = {}
     maps: dict[str, MapEvidence] = {}
