@@ -106,7 +106,7 @@ def test_a_hundred_pictures_are_decided_as_on_x86(board: str, stage: Path) -> No
     assert len(told[0]) == 100
     same = ("decision", "label", "used_xywh", "delegate", "interpreter", "model")
     assert [[line[key] for key in same] for line in told[0]] == [[line[key] for key in same] for line in told[1]]
-    # The outputs are the same to the last bit; of a logarithm of them two processors' numpy may differ in the 17th digit.
+    # The outputs are the same to the last bit; of their logarithm two processors' numpy may differ in the 17th digit.
     for there_line, here_line in zip(*told, strict=True):
         assert there_line["probabilities"] == pytest.approx(here_line["probabilities"], rel=1e-12)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -503,3 +505,25 @@ def test_a_large_jpeg_is_never_whole_in_memory(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(cv2, "imdecode", seen)
     SCALED.to_input(SCALED.decode(data))
     assert shapes == [(151, 201, 3)]
+
+
+WITH_LITTLE_MEMORY = """
+import resource
+import cv2, numpy as np
+from edge.errors import PictureError
+from edge.preprocess import decode
+cv2.setNumThreads(1)
+data = cv2.imencode(".jpg", np.zeros((8000, 8000, 3), np.uint8))[1].tobytes()
+used = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmSize")) << 10
+resource.setrlimit(resource.RLIMIT_AS, (used + (60 << 20), resource.RLIM_INFINITY))
+try:
+    decode(data)
+except PictureError as error:
+    print(error.message, "/", error.remedy)
+"""
+
+
+@pytest.mark.native
+def test_too_little_memory_is_not_called_damage() -> None:
+    done = subprocess.run([sys.executable, "-c", WITH_LITTLE_MEMORY], capture_output=True, text=True, check=False)
+    assert done.stdout == "there is too little memory for this picture / save a smaller one\n", done.stderr

@@ -29,6 +29,7 @@ from edge.preprocess import Placement, Preprocessing, shrink
 from edge.profile import parse_profile
 from edge.saliency import MapScale
 from edge_runtime import saliency
+from edge_runtime.commands import _write_overlay
 from edge_runtime.evaluate import Prediction, calibrated, measure, predict, render_text
 from edge_runtime.pipeline import Screener
 from edge_runtime.selftest import self_test
@@ -638,3 +639,14 @@ def test_two_findings_of_three_labels_are_decided_together(kind: str) -> None:
     assert evaluation.n_positive == 2
     assert (evaluation.judged.referred, evaluation.judged.cleared) == (2, 1)
     assert evaluation.auc.value == 1.0
+
+
+def test_a_heat_map_that_cannot_be_drawn_is_told_of_and_ends_nothing(
+    bundle: Bundle, pictures: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    screener = Screener(bundle)
+    screening = screener.screen_file(pictures[0], explain=True)
+    # As where a picture was small enough for the network when it was decoded, and is not for memory when it is shown.
+    assert not _write_overlay(screener, replace(screening, source=b"\xff\xd8\xff"), tmp_path)
+    assert "no heat map for" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
