@@ -162,7 +162,7 @@ class Preprocessing:
 
         As often as `shrink` would halve it. Turning the picture by a quarter does not change it.
         """
-        if self.jpeg == "whole":
+        if self.jpeg == "whole" or max(width, height) < 2 * self.side_px:
             return 1
         place = self.place(width, height)
         (_, _, w, h), (_, _, tw, th) = place.source_xywh, place.target_xywh

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.jpeg import MAX_SEGMENTS, picture_size
+from edge.jpeg import MAX_STEPS, picture_size
 
 
 def jpeg(width: int, height: int, *flags: int) -> bytes:
@@ -62,7 +62,7 @@ def test_frames_of_every_process_are_known_and_tables_are_none(number: int) -> N
         b"\xff\xd8\xff\x00" + FRAME,
         b"\xff\xd8\xff\xe0\x00\x01" + FRAME,
         b"\xff\xd8" + segment(0xC0, struct.pack(">BHHB", 8, 0, 61, 3)),
-        b"\xff\xd8" + segment(0xFE, b"") * MAX_SEGMENTS + FRAME,
+        b"\xff\xd8" + segment(0xFE, b"") * MAX_STEPS + FRAME,
         b"\xff\xd8" + b"\xff" * 1_000_000,
     ],
     ids=[
