@@ -135,9 +135,11 @@ def test_what_looks_the_same_to_the_network_cannot_have_two_labels(
     path: Path, healthy: list[Path], unseen: list[Path], bundle: Bundle
 ) -> None:
     """The same pixels in another file: its sha256 differs, its embedding does not."""
-    resaved = path.parent / "resaved.png"
-    cv2.imwrite(str(resaved), np.asarray(cv2.imread(str(unseen[0]))))
-    edge("reference", "add", path, unseen[0], "--label", "parasite")
+    # Neither is a JPEG, which is scaled while it is decoded: its pixels in another kind of file are not quite the same.
+    saved, resaved = path.parent / "saved.bmp", path.parent / "resaved.png"
+    for file in (saved, resaved):
+        cv2.imwrite(str(file), np.asarray(cv2.imread(str(unseen[0]))))
+    edge("reference", "add", path, saved, "--label", "parasite")
     done = edge("reference", "add", path, resaved, healthy[0], unseen[1], "--label", "no_parasite", "--anyway")
     refused, agreed, other = done.stdout.splitlines()
     assert done.returncode == 1
