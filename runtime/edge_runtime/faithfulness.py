@@ -72,8 +72,7 @@ class Removal:
         self._clear, self._gone = score(tensor), score(self._blurred)
 
     def curves(self, order: NDArray[np.int64]) -> tuple[float, float]:
-        """The mean score while pixels are blurred away in their order, and while they come back into the blurred
-        picture.
+        """The mean score while pixels are blurred away in their order, and while they come back in it.
 
         order: (side * side,) indices of pixels, the most telling first.
         """
