@@ -27,10 +27,10 @@ def a_recipe(name: str, **network: Any) -> Recipe:
     )
 
 
-def smooth_noise(count: int, seed: int) -> NDArray[np.uint8]:
+def smooth_noise(count: int, seed: int, side_px: int = SIDE_PX) -> NDArray[np.uint8]:
     """(count, side, side, 3) uint8: coloured clouds, as pictures have neighbours that resemble each other."""
     coarse = np.random.default_rng(seed).integers(0, 256, (count, 12, 12, 3), np.uint8)
-    return np.stack([cv2.resize(c, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_CUBIC) for c in coarse])
+    return np.stack([cv2.resize(c, (side_px, side_px), interpolation=cv2.INTER_CUBIC) for c in coarse])
 
 
 def settle(model: Any, pictures: NDArray[np.float32]) -> None:

@@ -135,7 +135,7 @@ class PruneRecipe:
     weight_bits: int = 8
     target_latency: float = 0.5
     steps: int = 3
-    between_epochs: int = 1
+    between_epochs: int = 0
     importance: Importance = "taylor"
     epochs: int = 3
     learning_rate: float = 3e-4

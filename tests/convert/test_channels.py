@@ -9,95 +9,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+from channel_networks import BACKBONES, a_network, a_recipe, a_set, half_of, with_statistics
 
-from edge.dataset import Sample
 from edge.errors import EdgeError, RecipeError
 from edge_convert.keras import keras, tensorflow
 from edge_convert.network import build_classifier, load_classifier, save_weights
-from edge_convert.prepare import Prepared
 from edge_convert.progress import Progress, Steps, finish
 from edge_convert.prune import magnitude
-from edge_convert.prune.channels import prune_channels
+from edge_convert.prune.channels import Decision, nearest, prune_channels
 from edge_convert.prune.choose import Chooser, composed
 from edge_convert.prune.cut import Plan, cut, masked
 from edge_convert.prune.graph import ChannelGraph
 from edge_convert.prune.importance import importance
 from edge_convert.prune.latency import Grid, LatencyTable, measure_table, timed_layers
 from edge_convert.prune.piece import Piece, as_tflite
-from edge_convert.prune.plan_file import PLAN, load_record, save_record
-from edge_convert.recipe import NetworkRecipe, PruneRecipe, Recipe, TrainRecipe
+from edge_convert.prune.plan_file import PLAN, StepRecord, load_record, save_record
+from edge_convert.recipe import PruneRecipe
 from edge_runtime.interpreter import find_interpreter
-
-SLOW = pytest.mark.slow
-BACKBONES = [
-    pytest.param("mobilenet", {}, id="mobilenet"),
-    pytest.param("mobilenetv2", {}, id="mobilenetv2"),
-    pytest.param("vgg16", {"head": "dense"}, id="vgg16-dense"),
-    pytest.param("mobilenetv2", {"width": 1.0, "side_px": 64}, id="mobilenetv2-whole", marks=SLOW),
-    pytest.param("mobilenetv3-small", {}, id="mobilenetv3-small", marks=SLOW),
-    pytest.param("mobilenetv3-large-minimalistic", {}, id="mobilenetv3-large-minimalistic", marks=SLOW),
-    pytest.param("efficientnet-lite0", {}, id="efficientnet-lite0", marks=SLOW),
-    pytest.param("efficientnetb0", {}, id="efficientnetb0", marks=SLOW),
-    pytest.param("efficientnetb0", {"colour": "grey", "width": 0.5}, id="efficientnetb0-grey-half", marks=SLOW),
-    pytest.param("resnet50", {}, id="resnet50", marks=SLOW),
-    pytest.param("resnet50", {"colour": "grey", "width": 0.5}, id="resnet50-grey-half", marks=SLOW),
-    pytest.param("inceptionv3", {"side_px": 75}, id="inceptionv3", marks=SLOW),
-    pytest.param("vgg16", {}, id="vgg16", marks=SLOW),
-    pytest.param("alexnet", {"side_px": 64}, id="alexnet", marks=SLOW),
-]
-
-
-def a_recipe(backbone: str = "mobilenet", **network: Any) -> Recipe:
-    options = {"side_px": 32, "width": 0.25, "weights": "none", **network}
-    return Recipe(
-        name="channels",
-        classes=("no", "yes"),
-        positive=("yes",),
-        network=NetworkRecipe(backbone=backbone, **options),
-        train=TrainRecipe(epochs=1, batch=8, learning_rate=1e-4),
-        prune=PruneRecipe(method="channels", target_latency=0.5, steps=2, epochs=1, learning_rate=1e-4),
-    )
-
-
-def a_set(count: int, side_px: int) -> Prepared:
-    """Random pictures, two thirds to train on, labels in turns."""
-    targets = np.arange(count) % 2
-    splits = ["train" if index < 2 * count // 3 else "val" for index in range(count)]
-    return Prepared(
-        name="noise",
-        synthetic=True,
-        has_groups=False,
-        fingerprint="",
-        classes=("no", "yes"),
-        pictures=np.random.default_rng(1).integers(0, 256, (count, side_px, side_px, 3), np.uint8),
-        samples=tuple(
-            Sample(path=Path(str(i)), name=str(i), label=("no", "yes")[targets[i]], group=None, split=split, boxes=())
-            for i, split in enumerate(splits)
-        ),
-        sizes=((side_px, side_px),) * count,
-        targets=targets.astype(np.int64),
-        unreadable=(),
-    )
-
-
-def with_statistics(model: Any, seed: int = 1) -> Any:
-    """The model with batch normalisation as a trained one might have it: nothing is 0 or 1."""
-    random = np.random.default_rng(seed)
-    for layer in model.layers:
-        if isinstance(layer, keras().layers.BatchNormalization):
-            drawn = [random.uniform(0.5, 1.5, w.shape) for w in layer.get_weights()]
-            layer.set_weights([d if index % 3 == 0 else d - 1 for index, d in enumerate(drawn)])
-    return model
-
-
-def half_of(graph: ChannelGraph, seed: int = 1) -> Plan:
-    """Any half of each group's channels, and every other residual branch gone."""
-    random = np.random.default_rng(seed)
-    kept = {
-        name: tuple(sorted(int(c) for c in random.permutation(group.size)[: max(1, group.size // 2)]))
-        for name, group in graph.groups.items()
-    }
-    return Plan(kept=kept, dropped=tuple(branch.name for branch in graph.branches[::2]))
 
 
 @pytest.mark.parametrize(("backbone", "network"), BACKBONES)
@@ -113,35 +41,6 @@ def test_a_network_without_channels_computes_what_it_did_with_zeros_in_their_pla
     found, expected = (network(pictures, training=False).numpy() for network in (smaller, masked(model, plan)))
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert smaller.count_params() < 0.4 * model.count_params()
-
-
-def block(x: Any, name: str, hidden: int, *, squeeze: int = 0) -> Any:
-    """An inverted residual, with squeeze-and-excite where asked for."""
-    layers = keras().layers
-    entry = x
-    x = layers.Conv2D(hidden, 1, use_bias=False, name=f"{name}_expand")(x)
-    x = layers.ReLU(6.0, name=f"{name}_relu")(layers.BatchNormalization(name=f"{name}_bn")(x))
-    x = layers.DepthwiseConv2D(3, padding="same", name=f"{name}_depthwise")(x)
-    if squeeze:
-        scale = layers.Reshape((1, 1, hidden), name=f"{name}_shape")(layers.GlobalAveragePooling2D()(x))
-        scale = layers.Conv2D(squeeze, 1, activation="relu", name=f"{name}_squeeze")(scale)
-        scale = layers.Conv2D(hidden, 1, activation="sigmoid", name=f"{name}_excite")(scale)
-        x = layers.Multiply(name=f"{name}_scale")([x, scale])
-    x = layers.Conv2D(entry.shape[-1], 1, name=f"{name}_project")(x)
-    return layers.Add(name=f"{name}_add")([x, entry])
-
-
-def a_network() -> Any:
-    """Two residual blocks, the second with squeeze-and-excite, a concatenation, and a dense head."""
-    layers = keras().layers
-    keras().utils.set_random_seed(3)
-    picture = layers.Input((8, 8, 3))
-    x = layers.Conv2D(16, 3, strides=2, padding="same", name="stem")(picture)
-    x = block(block(x, "first", 32), "second", 48, squeeze=8)
-    wings = [layers.Conv2D(8, 1, name=f"wing{i}", activation="relu")(x) for i in range(2)]
-    x = layers.Flatten(name="flat")(layers.MaxPooling2D(2)(layers.Concatenate(name="both")(wings)))
-    x = layers.Dense(24, name="hidden", activation="relu")(x)
-    return with_statistics(keras().Model(picture, layers.Dense(2, name="logits")(x)))
 
 
 def test_channels_are_tied_by_sums_products_and_whatever_computes_each_on_its_own() -> None:
@@ -338,6 +237,19 @@ def taken(steps: Steps[Any], until: str) -> None:
     raise AssertionError(f"no note begins with {until!r}")
 
 
+@pytest.mark.parametrize(("measured", "kept"), [((0.38, 0.395, 0.41), 0.395), ((0.45, 0.41, 0.43), 0.41)])
+def test_of_what_a_step_tried_the_slowest_that_is_quick_enough_is_kept(
+    measured: tuple[float, ...], kept: float
+) -> None:
+    tried = [
+        Decision(
+            cut=Plan(), record=StepRecord(step=1, wanted=0.4, predicted=0.4, measured=share), us=(100, 100 * share)
+        )
+        for share in measured
+    ]
+    assert nearest(tried).record.measured == kept
+
+
 def test_a_network_pruned_in_a_step_is_built_again_from_disk(tmp_path: Path) -> None:
     recipe = a_recipe(side_px=64, width=0.5)
     recipe = replace(recipe, prune=replace(recipe.prune, steps=1))
@@ -359,7 +271,7 @@ def test_a_network_pruned_in_a_step_is_built_again_from_disk(tmp_path: Path) -> 
     assert json.loads(json.dumps(record.summary()))["sentences"]
 
 
-@SLOW
+@pytest.mark.slow
 def test_pruning_goes_on_where_it_was_killed(tmp_path: Path) -> None:
     """Stopped after each decision: the decision stands, and the training gives what it gives unstopped."""
     recipe = a_recipe(side_px=64, width=0.5)
@@ -383,7 +295,7 @@ def test_pruning_goes_on_where_it_was_killed(tmp_path: Path) -> None:
     assert all(np.array_equal(a, b) for a, b in zip(smaller.get_weights(), again.get_weights(), strict=True))
 
 
-@SLOW
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("schedule", "pattern", "share"), [("constant", "any", 0.6), ("polynomial", "2:4", 0.5)], ids=["constant", "2:4"]
 )

@@ -1,8 +1,9 @@
 """Whole channels removed until the int8 network is as quick as the recipe wants, in steps, with training between them.
 
 Each step: how much is each channel missed (importance.py), what does it cost here (latency.py), which go (choose.py),
-the smaller network (cut.py), measured as it will ship; then it learns again from the labels and the unpruned network.
-What a step decided is on disk before its training begins, so a killed build goes on with the same network.
+the smaller network (cut.py), measured as it will ship; then its weights are fitted to the unpruned network's layers
+(refit.py), and it learns again from the labels and that network. What a step decided is on disk before its training
+begins, so a killed build goes on with the same network.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from edge_convert.prune.graph import ChannelGraph
 from edge_convert.prune.importance import importance
 from edge_convert.prune.latency import compare, measure_table
 from edge_convert.prune.plan_file import ChannelRecord, GroupCut, StepRecord
+from edge_convert.prune.refit import refit
 from edge_convert.recipe import Recipe
 from edge_convert.saliency.readout import random_readout
 from edge_convert.train.devices import devices
@@ -35,7 +37,10 @@ from edge_convert.train.trainer import Keeping, Teacher, Trainer
 
 UNPRUNED = "unpruned.int8.tflite"
 TRIES = 4
-"""How often a step plans anew where the whole network is slower than its layers promised."""
+"""How often a step plans anew where the whole network is slower or quicker than its layers promised."""
+
+SPARED = 0.97
+"""A network that is quicker than this share of what is wanted has lost channels for nothing."""
 
 BOUGHT = 0.99
 """A step must leave at most this share of the time before it, or it is undone."""
@@ -79,7 +84,8 @@ def prune_channels(
         is_last = step == recipe.prune.steps or decision.record.undone
         if plan != Plan():
             passes = recipe.prune.epochs if is_last else recipe.prune.between_epochs
-            history += yield from pruner.train(step, smaller, passes, keeping)
+            removed = plan if decision.cut != Plan() else None
+            history += yield from pruner.train(step, smaller, removed, passes, keeping)
         if decision.record.undone:
             break
     return smaller, history, _record(recipe, unpruned, smaller, plan, decisions)
@@ -112,6 +118,7 @@ class _Pruner:
         share_before = before[-1].us[1] / before[-1].us[0] if before else 1.0
         # The whole network has costs that no layer has: they were seen in the step before.
         aim = wanted * (before[-1].record.predicted / before[-1].record.measured if before else 1.0)
+        tried = list[Decision]()
         for _ in range(TRIES):
             chooser = Chooser(graph, table, scores)
             plan = chooser.reach(aim * whole_us)
@@ -119,14 +126,15 @@ class _Pruner:
             yield Progress(done=1, total=1)
             share = us[1] / us[0]
             record = StepRecord(step=step, wanted=wanted, predicted=chooser.us() / whole_us, measured=share)
-            if share <= wanted:
+            tried.append(Decision(cut=plan, record=record, us=us))
+            if SPARED * wanted <= share <= wanted:
                 break
             aim *= wanted / share
-        if share > BOUGHT * share_before:
-            return Decision(
-                cut=Plan(), record=replace(record, undone=True), us=before[-1].us if before else (us[0], us[0])
-            )
-        return Decision(cut=plan, record=record, us=us)
+        best = nearest(tried)
+        if best.record.measured > BOUGHT * share_before:
+            us = before[-1].us if before else (best.us[0], best.us[0])
+            return Decision(cut=Plan(), record=replace(best.record, undone=True), us=us)
+        return best
 
     def _measured(self, model: Any) -> tuple[float, float]:
         """Microseconds of the unpruned and of this network as int8 files. Weights do not decide them."""
@@ -143,27 +151,34 @@ class _Pruner:
         readout = random_readout(model) if "fine_activation" in export.roles(recipe) else None
         return export.export_int8(recipe, model, readout, self.prepared.pictures[rows])
 
-    def train(self, step: int, model: Any, passes: int, keeping: Keeping | None) -> Steps[list[Epoch]]:
-        """Train all layers of the model, or read the weights that an interrupted run left. Returns the epochs."""
+    def train(
+        self, step: int, model: Any, removed: Plan | None, passes: int, keeping: Keeping | None
+    ) -> Steps[list[Epoch]]:
+        """Fit and train all layers of the model, or read the weights that an interrupted run left. Returns the epochs.
+
+        removed: what it is of the unpruned network; None where this step cut nothing, and so nothing is to be fitted.
+        """
         weights, epochs = self.folder / f"step-{step}.npz", self.folder / f"step-{step}.history.json"
         if weights.exists():
             load_weights(model, weights)
             return [Epoch(**row) for row in json.loads(epochs.read_text(encoding="utf-8"))]
+        phase = f"prune, step {step}"
+        best = validated(phase, self.recipe, self.prepared, model)
+        yield Progress(done=0, total=1, note=f"{best}, as cut")
+        if removed is not None:
+            best = yield from self._fitted(phase, model, removed, best)
         # Everything learns but batch normalisation, which keeps its statistics; see `freeze`.
         freeze(model, model.layers[0].name)
         # Each step sees changed copies of the pictures that no step before it saw.
         recipe = replace(self.recipe, seed=(self.recipe.seed + 7919 * step) % 2**31)
         teacher = Teacher(model=self.unpruned, backbone=self.recipe.network.backbone)
-        phase = f"prune, step {step}"
-        # What the cut left counts too: where training brings nothing, it stays.
-        untrained = validated(phase, self.recipe, self.prepared, model)
-        yield Progress(done=0, total=1, note=str(untrained))
         trainer = Trainer(
             model,
             recipe,
             self.prepared,
             phase=phase,
-            best=untrained,
+            # What was there before counts too: where training brings nothing, it stays.
+            best=best,
             on=devices(recipe.train.strategy),
             keeping=keeping,
             teacher=teacher,
@@ -174,6 +189,25 @@ class _Pruner:
         save_weights(model, partial)
         partial.replace(weights)
         return history
+
+    def _fitted(self, phase: str, model: Any, removed: Plan, before: Epoch) -> Steps[Epoch]:
+        """Fit the weights to the unpruned network's layers. Where that brings nothing, they stay as they were."""
+        weights = model.get_weights()
+        yield from refit(self.recipe, self.unpruned, model, removed, self.prepared)
+        after = validated(phase, self.recipe, self.prepared, model)
+        yield Progress(done=0, total=1, note=f"{after}, fitted to the unpruned network's layers")
+        if after.better_than(before):
+            return after
+        model.set_weights(weights)
+        return before
+
+
+def nearest(tried: Sequence[Decision]) -> Decision:
+    """The slowest of those that are as quick as wanted; where none is, the quickest."""
+    reached = [decision for decision in tried if decision.record.measured <= decision.record.wanted]
+    if reached:
+        return max(reached, key=lambda decision: decision.record.measured)
+    return min(tried, key=lambda decision: decision.record.measured)
 
 
 def forget_steps(folder: Path) -> None:

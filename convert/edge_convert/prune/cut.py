@@ -43,7 +43,7 @@ def cut(model: Any, plan: Plan) -> Any:
             tensors[id(layer.output)] = keras().layers.Input(layer.output.shape[1:], name=layer.name)
         else:
             copy = layer.__class__.from_config(_config(layer, graph, kept))
-            tensors[id(layer.output)] = _called(copy, layer, tensors)
+            tensors[id(layer.output)] = called(copy, layer, tensors)
             copy.set_weights(_weights(layer, graph, kept))
     inputs = [tensors[id(tensor)] for tensor in model.inputs]
     outputs = [tensors[id(tensor)] for tensor in model.outputs]
@@ -65,7 +65,7 @@ def masked(model: Any, plan: Plan) -> Any:
     for layer in model.layers:
         weights = layer.get_weights()
         if makes_channels(layer):
-            left = graph.kept(inputs_of(layer)[0], _arrays(plan))
+            left = graph.kept(inputs_of(layer)[0], kept_channels(plan))
             mask = np.zeros(weights[0].shape[-2], np.float32)
             mask[left] = 1
             weights[0] = weights[0] * mask[:, np.newaxis]
@@ -79,7 +79,12 @@ def masked(model: Any, plan: Plan) -> Any:
     return copy
 
 
-def _called(copy: Any, layer: Any, tensors: dict[int, Any]) -> Any:
+def kept_channels(plan: Plan) -> dict[str, NDArray[np.int64]]:
+    """The channels left by group, as `ChannelGraph.kept` takes them; groups not named are whole."""
+    return {name: np.asarray(channels, np.int64) for name, channels in plan.kept.items()}
+
+
+def called(copy: Any, layer: Any, tensors: dict[int, Any]) -> Any:
     """The copy on the tensors that stand for those that the layer was called with, and with the same constants."""
     node = layer.inbound_nodes[0]
     given = (node.call_args, node.call_kwargs)
@@ -102,11 +107,7 @@ def _checked(graph: ChannelGraph, plan: Plan, dropped: dict[str, Branch]) -> dic
     for name, channels in plan.kept.items():
         if not channels or list(channels) != sorted({c for c in channels if 0 <= c < graph.size(name)}):
             raise EdgeError(f"the channel plan's list for {name!r} does not fit this network", remedy=remedy)
-    return _arrays(plan)
-
-
-def _arrays(plan: Plan) -> dict[str, NDArray[np.int64]]:
-    return {name: np.asarray(channels, np.int64) for name, channels in plan.kept.items()}
+    return kept_channels(plan)
 
 
 def _needed(model: Any, dropped: dict[str, Branch]) -> set[str]:
