@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from edge.bundle import read_bundle
 from edge.dataset import read_dataset
 from edge.reference import Cases
-from edge_convert.reference import medoids, own_class, share_out
+from edge_convert.prepare import share_out
+from edge_convert.reference import medoids, own_class
 from edge_runtime.pipeline import Screener
 from edge_runtime.similar import embedding_coding, nearest_codes
 

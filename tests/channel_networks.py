@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from random_networks import as_prepared
 
-from edge.dataset import Sample
 from edge_convert.keras import keras
 from edge_convert.prepare import Prepared
 from edge_convert.prune.cut import Plan
@@ -48,23 +47,7 @@ def a_recipe(backbone: str = "mobilenet", **network: Any) -> Recipe:
 
 def a_set(count: int, side_px: int, channels: int = 3) -> Prepared:
     """Random pictures, two thirds to train on, labels in turns."""
-    targets = np.arange(count) % 2
-    splits = ["train" if index < 2 * count // 3 else "val" for index in range(count)]
-    return Prepared(
-        name="noise",
-        synthetic=True,
-        has_groups=False,
-        fingerprint="",
-        classes=("no", "yes"),
-        pictures=np.random.default_rng(1).integers(0, 256, (count, side_px, side_px, channels), np.uint8),
-        samples=tuple(
-            Sample(path=Path(str(i)), name=str(i), label=("no", "yes")[targets[i]], group=None, split=split, boxes=())
-            for i, split in enumerate(splits)
-        ),
-        sizes=((side_px, side_px),) * count,
-        targets=targets.astype(np.int64),
-        unreadable=(),
-    )
+    return as_prepared(np.random.default_rng(1).integers(0, 256, (count, side_px, side_px, channels), np.uint8))
 
 
 def with_statistics(model: Any, seed: int = 1) -> Any:

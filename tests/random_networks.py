@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.dataset import Sample
 from edge_convert.keras import keras
+from edge_convert.prepare import Prepared
 from edge_convert.recipe import NetworkRecipe, PruneRecipe, Recipe, TrainRecipe
 
 SIDE_PX = 96
@@ -42,3 +45,32 @@ def settle(model: Any, pictures: NDArray[np.float32]) -> None:
     model(pictures, training=True)
     for layer, momentum in zip(normalisations, momenta, strict=True):
         layer.momentum = momentum
+
+
+def as_prepared(pictures: NDArray[np.uint8]) -> Prepared:
+    """Two thirds to train on, a third to validate, labels in turns."""
+    count = len(pictures)
+    targets = np.arange(count) % 2
+    samples = tuple(
+        Sample(
+            path=Path(f"{i}.png"),
+            name=f"{i}.png",
+            label=("no", "yes")[targets[i]],
+            group=str(i),
+            split="train" if i < 2 * count // 3 else "val",
+            boxes=(),
+        )
+        for i in range(count)
+    )
+    return Prepared(
+        name="noise",
+        synthetic=True,
+        has_groups=False,
+        fingerprint="",
+        classes=("no", "yes"),
+        pictures=pictures,
+        samples=samples,
+        sizes=(pictures.shape[1:3],) * count,
+        targets=targets.astype(np.int64),
+        unreadable=(),
+    )

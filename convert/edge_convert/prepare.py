@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -199,3 +200,16 @@ def _require_both(recipe: Recipe, samples: list[Sample]) -> None:
         raise DataError(
             f"the split 'val' has no readable picture of a {kind} class", remedy="add pictures, or change the split"
         )
+
+
+def share_out(counts: Sequence[int], pictures: int) -> list[int]:
+    """How many of each class: equal shares, and what a rare class leaves of its share goes to the others.
+
+    A class rarer than its share is kept whole. counts: pictures there are. Returns as many numbers, in their order.
+    """
+    shares = [0] * len(counts)
+    left = pictures
+    for place, index in enumerate(sorted(range(len(counts)), key=lambda i: (counts[i], i))):
+        shares[index] = min(counts[index], left // (len(counts) - place))
+        left -= shares[index]
+    return shares

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from edge.bundle import Bundle
 from edge.fields import build, plain
 from edge.reference import Cases, Reference, pack_cases, thumbnail
-from edge_convert.prepare import Prepared
+from edge_convert.prepare import Prepared, share_out
 from edge_convert.progress import Progress, Steps
 from edge_convert.recipe import Recipe
 from edge_runtime.metrics import Interval, wilson
@@ -94,19 +94,6 @@ def load_reference(folder: Path) -> tuple[ReferenceSet, dict[str, bytes]]:
     """What `make_reference` wrote: the record and the bundle's parts."""
     made = build(ReferenceSet, json.loads((folder / RECORD).read_text(encoding="utf-8")))
     return made, {member: (folder / Path(member).name).read_bytes() for member in made.record.members}
-
-
-def share_out(counts: Sequence[int], pictures: int) -> list[int]:
-    """How many of each class: equal shares, and what a rare class leaves of its share goes to the others.
-
-    A class rarer than its share is kept whole. counts: pictures there are. Returns as many numbers, in their order.
-    """
-    shares = [0] * len(counts)
-    left = pictures
-    for place, index in enumerate(sorted(range(len(counts)), key=lambda i: (counts[i], i))):
-        shares[index] = min(counts[index], left // (len(counts) - place))
-        left -= shares[index]
-    return shares
 
 
 def own_class(

@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from random_networks import PICTURES, SIDE_PX, SPARSITY, a_recipe, settle, smooth_noise
+from random_networks import PICTURES, SIDE_PX, SPARSITY, a_recipe, as_prepared, settle, smooth_noise
 
-from edge.dataset import Sample
 from edge_convert.backbones import BACKBONES, find_backbone
 from edge_convert.export import check_integer_only, export_float, export_int8, model_entry, roles
 from edge_convert.network import build_classifier, feature_maps, scaled
-from edge_convert.prepare import Prepared
 from edge_convert.progress import finish
 from edge_convert.prune.magnitude import choose_layers, prune
 from edge_convert.quantize.simulate import Graph
@@ -37,35 +34,6 @@ CASES = [
     pytest.param("resnet50", {"colour": "grey", "width": 0.5}, id="resnet50-grey-half"),
     pytest.param("efficientnetb0", {"colour": "grey", "width": 0.5}, id="efficientnetb0-grey-half"),
 ]
-
-
-def as_prepared(pictures: NDArray[np.uint8]) -> Prepared:
-    """Two thirds to train on, a third to validate, labels in turns."""
-    count = len(pictures)
-    targets = np.arange(count) % 2
-    samples = tuple(
-        Sample(
-            path=Path(f"{i}.png"),
-            name=f"{i}.png",
-            label=("no", "yes")[targets[i]],
-            group=str(i),
-            split="train" if i < 2 * count // 3 else "val",
-            boxes=(),
-        )
-        for i in range(count)
-    )
-    return Prepared(
-        name="noise",
-        synthetic=True,
-        has_groups=False,
-        fingerprint="",
-        classes=("no", "yes"),
-        pictures=pictures,
-        samples=samples,
-        sizes=((SIDE_PX, SIDE_PX),) * len(pictures),
-        targets=targets.astype(np.int64),
-        unreadable=(),
-    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,8 @@ from conftest import EDGE, TinyBuild, convert, edge
 from edge.bundle import read_bundle
 from edge.dataset import read_dataset
 from edge.reference import Cases, unpack_cases
-from edge_convert.reference import load_reference, medoids, own_class, share_out
+from edge_convert.prepare import share_out
+from edge_convert.reference import load_reference, medoids, own_class
 from edge_runtime.pipeline import Screener
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from channel_networks import BACKBONES, a_network, a_recipe, a_set, half_of, with_statistics
-from random_networks import settle, smooth_noise
+from random_networks import as_prepared, settle, smooth_noise
 
 from edge_convert.backbones import find_backbone
 from edge_convert.keras import keras
 from edge_convert.network import build_classifier, scaled
-from edge_convert.prepare import Prepared
 from edge_convert.progress import finish
 from edge_convert.prune.cut import Plan, cut
 from edge_convert.prune.graph import ChannelGraph
@@ -69,7 +67,7 @@ def test_a_fitted_network_tells_pictures_apart_more_as_the_whole_does(backbone: 
     recipe = a_recipe(backbone, **network)
     keras().utils.set_random_seed(1)
     whole = build_classifier(recipe)
-    prepared = clouds(192, recipe.network.side_px, recipe.preprocessing.channels)
+    prepared = as_prepared(smooth_noise(192, 1, recipe.network.side_px)[..., : recipe.preprocessing.channels])
     settle(whole, scaled(prepared.pictures[:64], find_backbone(backbone)))
     plan = half_of(ChannelGraph(whole))
     smaller = cut(whole, plan)
@@ -80,12 +78,6 @@ def test_a_fitted_network_tells_pictures_apart_more_as_the_whole_does(backbone: 
     assert (after < before).all()
     for was, now in zip(kept, whole.get_weights(), strict=True):
         np.testing.assert_array_equal(was, now)
-
-
-def clouds(count: int, side_px: int, channels: int) -> Prepared:
-    """A set of coloured clouds, two thirds to train on."""
-    pictures = smooth_noise(count, seed=1, side_px=side_px)[..., :channels]
-    return replace(a_set(count, side_px, channels), pictures=pictures)
 
 
 @pytest.mark.parametrize("count", [6, 48])

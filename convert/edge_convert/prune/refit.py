@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from edge_convert.backbones import find_backbone
 from edge_convert.keras import keras
 from edge_convert.network import scaled
-from edge_convert.prepare import Prepared
+from edge_convert.prepare import Prepared, share_out
 from edge_convert.progress import Progress, Steps
 from edge_convert.prune.cut import Plan, called, kept_channels
 from edge_convert.prune.graph import ChannelGraph, inputs_of, made_by
@@ -220,11 +220,8 @@ def _pictures(recipe: Recipe, whole: Any, prepared: Prepared) -> list[NDArray[np
     largest = max(int(np.prod(layer.output.shape[1:])) for layer in whole.layers if not isinstance(layer.output, list))
     count = max(BATCH, min(PICTURES, LARGEST // (4 * largest)))
     train = np.random.default_rng(recipe.seed).permutation(prepared.rows("train"))
-    seen: Counter[int] = Counter()
-    turn = np.empty(len(train), np.int64)
-    for index, target in enumerate(prepared.targets[train].tolist()):
-        turn[index] = seen[target]
-        seen[target] += 1
-    rows = np.sort(train[np.argsort(turn, kind="stable")[:count]])
+    by_class = [train[prepared.targets[train] == index] for index in range(len(prepared.classes))]
+    shares = share_out([len(rows) for rows in by_class], count)
+    rows = np.sort(np.concatenate([rows[:share] for rows, share in zip(by_class, shares, strict=True)]))
     backbone = find_backbone(recipe.network.backbone)
     return [scaled(prepared.pictures[rows[start : start + BATCH]], backbone) for start in range(0, len(rows), BATCH)]

@@ -13,7 +13,7 @@ from edge.errors import EdgeError
 from edge_convert import export
 from edge_convert.backbones import find_backbone
 from edge_convert.backbones.contract import Backbone
-from edge_convert.prepare import Prepared
+from edge_convert.prepare import Prepared, share_out
 from edge_convert.progress import Progress, Steps
 from edge_convert.quantize.attempt import Attempt, Repair, excess, line
 from edge_convert.quantize.aware import train_aware
@@ -299,10 +299,9 @@ class _Search:
 def fewer(prepared: Prepared, count: int) -> Prepared:
     """With at most so many training pictures, every class alike as far as it goes, evenly spread over each."""
     train = prepared.rows("train")
-    by_class = sorted((train[prepared.targets[train] == index] for index in range(len(prepared.classes))), key=len)
+    by_class = [train[prepared.targets[train] == index] for index in range(len(prepared.classes))]
     kept: set[int] = set()
-    for place, rows in enumerate(by_class):
-        share = min(len(rows), (count - len(kept)) // (len(by_class) - place))
+    for rows, share in zip(by_class, share_out([len(rows) for rows in by_class], count), strict=True):
         kept |= set(rows[np.linspace(0, len(rows) - 1, share).astype(np.int64)].tolist()) if share else set()
     left = set(train.tolist()) - kept
     samples = tuple(replace(s, split=None) if row in left else s for row, s in enumerate(prepared.samples))
