@@ -32,6 +32,7 @@ VERBS = {
     "reference": ("edge_runtime.reference_commands:reference", "A site's own known cases: add, remove, list."),
     "show": ("edge_runtime.commands:show", "Say what a bundle is, and test it on this machine."),
     "bench": ("edge_runtime.bench_commands:bench", "Time a bundle on this machine, step by step."),
+    "time": ("edge_runtime.timing_commands:time", "What an inference of each of some TFLite files costs here."),
     "doctor": ("edge_runtime.doctor_commands:doctor", "What this machine is, what runs on it, what is missing."),
     "data": ("edge_convert.data_commands:data", "Check, certify, split and review a data set, or render one."),
     "backbones": (

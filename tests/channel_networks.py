@@ -41,7 +41,9 @@ def a_recipe(backbone: str = "mobilenet", **network: Any) -> Recipe:
         positive=("yes",),
         network=NetworkRecipe(backbone=backbone, **options),
         train=TrainRecipe(epochs=1, batch=8, learning_rate=1e-4),
-        prune=PruneRecipe(method="channels", target_latency=0.5, steps=2, epochs=1, learning_rate=1e-4),
+        prune=PruneRecipe(
+            method="channels", target_latency=0.5, steps=2, epochs=1, learning_rate=1e-4, most_auc_lost=1.0
+        ),
     )
 
 

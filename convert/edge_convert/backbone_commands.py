@@ -14,8 +14,9 @@ from edge.progress_bar import progress_bar
 if TYPE_CHECKING:
     from edge_convert.backbones.contract import Backbone
     from edge_convert.backbones.cost import Cost
-    from edge_convert.measured import Machine, Measured
+    from edge_convert.measured import Measured
     from edge_convert.progress import Progress
+    from edge_runtime.timing import Machine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,8 @@ def backbones(names: tuple[str, ...], measure: bool, side_px: int, width: float,
     """
     from edge_convert.backbones import BACKBONES, find_backbone
     from edge_convert.backbones.cost import cost_of
-    from edge_convert.measured import cache_path, kept_of, this_machine
+    from edge_convert.measured import cache_path, kept_of
+    from edge_runtime.timing import this_machine
 
     chosen = [find_backbone(name) for name in dict.fromkeys(names or BACKBONES)]
     for backbone in chosen:

@@ -23,6 +23,7 @@ from edge_convert.pack import pack, versions
 from edge_convert.prepare import FORMAT, Prepared, load_prepared, prepare
 from edge_convert.progress import Progress, Steps, translate
 from edge_convert.prune.channels import forget_steps, prune_channels
+from edge_convert.prune.clock import clock_of
 from edge_convert.prune.magnitude import LayerSparsity, prune, sparsity_by_layer
 from edge_convert.prune.plan_file import PLAN, ChannelRecord, load_record, save_record
 from edge_convert.quantize.coverage import chosen_pictures
@@ -106,12 +107,13 @@ class Builder:
         data_folder: RunFolder | None = None,
         fold: Fold | None = None,
         beside: Beside | None = None,
+        clock: str = "",
     ) -> None:
         """start: this stage and those after it run in any case. data_folder: where the data stage is, if elsewhere.
 
-        beside: cases of a sweep for the report.
+        beside: cases of a sweep for the report. clock: see `clock_of`.
         """
-        self.beside = beside
+        self.beside, self.clock = beside, clock
         self.recipe, self.folder, self.source, self.fold = recipe, folder, source, fold
         self.data_folder = data_folder or folder
         self.start, self.logs = start, logs
@@ -160,8 +162,8 @@ class Builder:
 
     def prune(self) -> Events:
         """Zero the small weights, or remove whole channels, while training on."""
-        taught = plain(self.recipe.distill) if self.recipe.prune.removes_channels else None
-        if not self._enter("prune", plain(self.recipe.prune), taught):
+        made_from = [plain(self.recipe.distill), self.clock] if self.recipe.prune.removes_channels else None
+        if not self._enter("prune", plain(self.recipe.prune), made_from):
             yield StageEvent(stage="prune", reused=True)
             return
         with self._writing("prune") as stage:
@@ -326,6 +328,7 @@ class Builder:
             self.prepared,
             folder=stage,
             table=self.folder.path / LATENCY,
+            clock=clock_of(self.clock),
             keeping=self._keeping(stage),
         )
         model, history, record = yield from _report_steps("prune", steps)

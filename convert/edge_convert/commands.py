@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 @click.option(
     "--beside", type=FILE, metavar="SWEEP.json", help="Show a sweep's cases beside this build, in the report."
 )
+@click.option(
+    "--clock",
+    default="",
+    metavar="COMMAND",
+    help="Asks a device what int8 files cost, where channels are removed: 'ssh pi@ADDRESS edge time - --json'. "
+    "Default: this machine.",
+)
 @click.option("--weights", type=str, help="Overrides network.weights: imagenet, package, none or a file.")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Overrides a key, such as train.epochs=4.")
 def convert(
@@ -42,6 +49,7 @@ def convert(
     folds: int | None,
     logs: Path | None,
     beside: Path | None,
+    clock: str,
     weights: str | None,
     changes: tuple[str, ...],
 ) -> None:
@@ -73,6 +81,7 @@ def convert(
         seeds=seeds,
         folds=folds or 0,
         beside=beside,
+        clock=clock,
     )
     build = _draw(events)
     click.echo(gate_table(build.verification.gates))

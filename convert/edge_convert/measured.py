@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge import __version__
 from edge.errors import EdgeError
 from edge.fields import FieldError, build, plain
 from edge.files import read_ordinary, write_atomically
@@ -28,27 +25,14 @@ from edge_convert.keras import keras
 from edge_convert.network import build_classifier
 from edge_convert.progress import Progress, Steps
 from edge_convert.recipe import NetworkRecipe, Recipe, SaliencyRecipe
-from edge_runtime.interpreter import Network, find_interpreter
+from edge_runtime.interpreter import Network
+from edge_runtime.timing import Machine
 
 ROUNDS = 40
 CALIBRATION_PICTURES = 8
 CLASSES = ("no", "yes")
 # A machine that does other work stretches the wall clock and not the processor's.
 BUSY = 1.25
-
-
-@dataclass(frozen=True, kw_only=True)
-class Machine:
-    """What a time depends on besides the network: versions, and the processor by its type."""
-
-    package: str
-    interpreter: str
-    cpu: str
-
-    @property
-    def key(self) -> str:
-        """What measurements of it are kept under."""
-        return f"edge-screen {self.package}, {self.interpreter}, {self.cpu}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,25 +58,6 @@ class Measured:
     def busy(self) -> bool:
         """Whether the machine did other work meanwhile."""
         return self.int8_ms > BUSY * self.int8_cpu_ms or self.float32_ms > BUSY * self.float32_cpu_ms
-
-
-def this_machine() -> Machine:
-    """The machine that this runs on."""
-    name, _ = find_interpreter()
-    return Machine(package=__version__, interpreter=f"{name} {metadata.version(name)}", cpu=_cpu())
-
-
-def _cpu() -> str:
-    """The processor's type, as the kernel names it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    for name in ("model name", "Model", "Hardware"):
-        found = [line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == name]
-        if found:
-            return found[0]
-    return platform.processor() or platform.machine()
 
 
 def measure(names: Sequence[str], *, side_px: int, width: float, rounds: int = ROUNDS) -> Steps[list[Measured]]:

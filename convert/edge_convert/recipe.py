@@ -122,9 +122,10 @@ class PruneRecipe:
     is left takes 2^bits - 1 evenly spaced values a channel, which compress further (Han et al. 2016); 8 is what int8
     has anyway.
 
-    Of `channels`: target_latency: the share of the unpruned int8 network's time that is to be left. It is reached in
-    `steps`, the last followed by `epochs` of training at `learning_rate`, each other by `between_epochs`, taught by the
-    unpruned network (see `distill`).
+    Of `channels`: target_latency: the share of what the unpruned int8 network costs that is to be left. It is reached
+    in `steps`, the last followed by `epochs` of training at `learning_rate`, each other by `between_epochs`, taught by
+    the unpruned network (see `distill`). most_auc_lost: on validation, against the unpruned network; a step that loses
+    more, fitted and not trained yet, is undone.
     importance: `taylor` (Molchanov et al. 2019) or `bn-scale` (Liu et al. 2017).
     """
 
@@ -136,6 +137,7 @@ class PruneRecipe:
     target_latency: float = 0.5
     steps: int = 3
     between_epochs: int = 0
+    most_auc_lost: float = 0.05
     importance: Importance = "taylor"
     epochs: int = 3
     learning_rate: float = 3e-4
@@ -380,6 +382,7 @@ class Recipe:
             ("prune.target_latency", 0.05, p.target_latency, 1.0),
             ("prune.steps", 1, p.steps, 20),
             ("prune.between_epochs", 0, p.between_epochs, 1000),
+            ("prune.most_auc_lost", 0.0, p.most_auc_lost, 1.0),
             ("prune.epochs", 1, p.epochs, 1000),
             ("prune.learning_rate", 1e-7, p.learning_rate, 1.0),
             ("quantize.calibration_pictures", 8, self.quantize.calibration_pictures, 10_000),

@@ -104,6 +104,7 @@ def _run_one(
             logs=None if built.logs is None else built.logs / place,
             data_folder=built.data_folder,
             fold=fold,
+            clock=built.clock,
         )
         yield from translate(run(builder), lambda event: replace(event, run=name))
         verification = builder.verification

@@ -10,22 +10,26 @@ from typing import Any
 import numpy as np
 import pytest
 from channel_networks import BACKBONES, a_network, a_recipe, a_set, half_of, with_statistics
+from random_networks import as_prepared, settle, smooth_noise
 
 from edge.errors import EdgeError, RecipeError
+from edge_convert.backbones import find_backbone
 from edge_convert.keras import keras, tensorflow
-from edge_convert.network import build_classifier, load_classifier, save_weights
+from edge_convert.network import build_classifier, load_classifier, run_batches, save_weights, scaled
 from edge_convert.progress import Progress, Steps, finish
 from edge_convert.prune import magnitude
 from edge_convert.prune.channels import Decision, nearest, prune_channels
 from edge_convert.prune.choose import Chooser, composed
+from edge_convert.prune.clock import OwnClock
 from edge_convert.prune.cut import Plan, cut, masked
 from edge_convert.prune.graph import ChannelGraph
 from edge_convert.prune.importance import importance
-from edge_convert.prune.latency import Grid, LatencyTable, measure_table, timed_layers
+from edge_convert.prune.latency import Grid, LatencyTable, costly_layers, measure_table
 from edge_convert.prune.piece import Piece, as_tflite
 from edge_convert.prune.plan_file import PLAN, StepRecord, load_record, save_record
 from edge_convert.recipe import PruneRecipe
 from edge_runtime.interpreter import find_interpreter
+from edge_runtime.timing import Costs
 
 
 @pytest.mark.parametrize(("backbone", "network"), BACKBONES)
@@ -142,7 +146,7 @@ def test_a_piece_is_timed_at_fewer_channels_where_any_of_its_layers_may_lose_som
     graph = ChannelGraph(model)
     assert "free" in graph.groups
     assert "fixed" not in graph.groups
-    table = finish(measure_table(graph, tmp_path / "latency.json"))
+    table = finish(measure_table(graph, tmp_path / "latency.json", OwnClock()))
     rows = json.loads((tmp_path / "latency.json").read_text())["rows"]
     (grid,) = (row["grid"] for row in rows if row["piece"]["kind"] == "conv" and row["piece"]["taken"] == 16)
     assert grid["given"] == [8, 16]
@@ -178,24 +182,24 @@ def test_every_kind_of_piece_runs_in_the_runtimes_interpreter(piece: Piece, shap
 
 def test_a_table_is_measured_once_and_grows_with_the_channels(tmp_path: Path) -> None:
     graph = ChannelGraph(build_classifier(a_recipe("mobilenet", side_px=64, width=1.0)))
-    table = finish(measure_table(graph, tmp_path / "latency.json"))
+    table = finish(measure_table(graph, tmp_path / "latency.json", OwnClock()))
     layer = next(layer for layer in table.layers if layer.name == "conv_pw_11")
-    assert table.layer_us(layer, 512, 512) > 2 * table.layer_us(layer, 128, 128) > 0
+    assert table.layer_cost(layer, 512, 512) > 2 * table.layer_cost(layer, 128, 128) > 0
     steps: list[Progress] = []
-    again = finish(measure_table(graph, tmp_path / "latency.json"), steps.append)
-    assert not steps, "nothing is measured again"
-    assert again.layer_us(layer, 200, 384) == table.layer_us(layer, 200, 384)
+    again = finish(measure_table(graph, tmp_path / "latency.json", OwnClock()), steps.append)
+    assert not [step for step in steps if step.total], "nothing is measured again"
+    assert again.layer_cost(layer, 200, 384) == table.layer_cost(layer, 200, 384)
 
 
 def chooser_of(model: Any, scores: dict[str, Any]) -> Chooser:
     """A table in which a convolution's microseconds are its channels in times those out, by 100."""
     graph = ChannelGraph(model)
-    layers = timed_layers(graph)
+    layers = costly_layers(graph)
     grids = {
         layer.piece: Grid(
             taken=(0, layer.piece.taken),
             given=(0, layer.piece.given),
-            us=((0.0, 0.0), (0.0, layer.piece.taken * layer.piece.given / 100)),
+            costs=((0.0, 0.0), (0.0, layer.piece.taken * layer.piece.given / 100)),
         )
         for layer in layers
     }
@@ -208,7 +212,7 @@ def test_what_is_missed_least_for_its_time_goes_first_and_in_eights() -> None:
     scores = {name: np.full(group.size, 1.0) for name, group in graph.groups.items()}
     scores["first_expand"] = np.where(np.arange(32) % 2 == 0, 1e-6, 1.0)
     chooser = chooser_of(model, scores)
-    plan = chooser.reach(0.95 * chooser.us())
+    plan = chooser.reach(0.95 * chooser.cost())
     # The even channels of this group are worth nothing, and 8 of the 16 are enough.
     assert set(plan.kept) == {"first_expand"}
     gone = set(range(32)) - set(plan.kept["first_expand"])
@@ -216,7 +220,7 @@ def test_what_is_missed_least_for_its_time_goes_first_and_in_eights() -> None:
     assert all(channel % 2 == 0 for channel in gone)
     scores["first_expand"] = np.full(32, 1e-9)
     chooser = chooser_of(model, scores)
-    assert "first_add" in chooser.reach(0.7 * chooser.us()).dropped, "a block that is worth nothing goes whole"
+    assert "first_add" in chooser.reach(0.7 * chooser.cost()).dropped, "a block that is worth nothing goes whole"
 
 
 def test_the_least_that_is_left_of_a_group_is_eight_channels() -> None:
@@ -243,7 +247,9 @@ def test_of_what_a_step_tried_the_slowest_that_is_quick_enough_is_kept(
 ) -> None:
     tried = [
         Decision(
-            cut=Plan(), record=StepRecord(step=1, wanted=0.4, predicted=0.4, measured=share), us=(100, 100 * share)
+            cut=Plan(),
+            record=StepRecord(step=1, wanted=0.4, predicted=0.4, measured=share),
+            costs=Costs(machine="some", unit="instructions", costs=(100, 100 * share)),
         )
         for share in measured
     ]
@@ -269,6 +275,25 @@ def test_a_network_pruned_in_a_step_is_built_again_from_disk(tmp_path: Path) -> 
     assert record.parameters_after == loaded.count_params() < record.parameters_before
     assert 0 < record.measured < 0.9
     assert json.loads(json.dumps(record.summary()))["sentences"]
+
+
+def test_a_step_that_breaks_the_network_is_undone_and_the_reason_is_on_record(tmp_path: Path) -> None:
+    """The unpruned network's own answers are the labels, so it is never wrong; what is left of it at the least is."""
+    recipe = a_recipe(side_px=32, width=0.5)
+    recipe = replace(recipe, prune=replace(recipe.prune, target_latency=0.05, steps=1, most_auc_lost=0.0))
+    prepared = as_prepared(smooth_noise(96, 1, 32))
+    model, backbone = build_classifier(recipe), find_backbone(recipe.network.backbone)
+    settle(model, scaled(prepared.pictures, backbone))
+    logits = np.concatenate(list(run_batches(model, prepared.pictures, np.arange(96), backbone)))
+    yes = logits[:, 1] - logits[:, 0]
+    prepared = replace(prepared, targets=(yes > np.median(yes)).astype(prepared.targets.dtype))
+    steps = prune_channels(recipe, model, prepared, folder=tmp_path, table=tmp_path / "latency.json")
+    left, history, record = finish(steps)
+    assert (left.count_params(), history) == (model.count_params(), [])
+    assert record.steps[0].undone.startswith("it would have lost 0.")
+    assert record.measured == 1
+    assert any("step 1 was undone: it would have lost" in line for line in record.sentences())
+    assert record.sentences()[-1] == "the wanted share was not reached: 1.000 instead of 0.05"
 
 
 @pytest.mark.slow

@@ -14,7 +14,8 @@ from edge.cli import edge
 from edge.errors import EdgeError, RecipeError
 from edge_convert.backbones import find_backbone
 from edge_convert.backbones.cost import cost_of
-from edge_convert.measured import Machine, Measured, cache_path, keep, kept_of, measure, this_machine
+from edge_convert.measured import Measured, cache_path, keep, kept_of, measure
+from edge_runtime.timing import Machine, this_machine
 
 HERE = Machine(package="1.0", interpreter="some interpreter 2.0", cpu="Some CPU")
 ROW = Measured(

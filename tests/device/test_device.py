@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import TinyBuild, edge
+
+from edge_convert.progress import finish
+from edge_convert.prune.clock import ProgramClock
+from edge_convert.prune.piece import Piece, as_tflite
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
@@ -158,3 +163,16 @@ def test_the_gpu_library_kills_the_child_alone(stage: Path) -> None:
 def _measures(text: str) -> dict[str, float]:
     found = json.loads(text)
     return {name: found[name]["value"] for name in ("auc", "sensitivity", "specificity")}
+
+
+def test_the_clock_counts_the_same_whenever_it_is_asked_and_less_where_the_processor_has_more() -> None:
+    """A convolution's instructions: with dot products (Cortex-A76) about half of those without."""
+    model = as_tflite(Piece(kind="conv", rows=14, columns=14, taken=64, given=96))
+    counted = {}
+    for board in BOARDS:
+        clock = ProgramClock(shlex.join([sys.executable, str(HERE / "clock.py"), board]))
+        found = finish(clock.measure([model, model]))
+        assert found.unit == "instructions"
+        assert found.costs[0] == pytest.approx(found.costs[1], rel=2e-3)
+        counted[board] = found.costs[0]
+    assert 0.3 < counted["pi5"] / counted["pi4"] < 0.8

@@ -1,9 +1,9 @@
 """Whole channels removed until the int8 network is as quick as the recipe wants, in steps, with training between them.
 
-Each step: how much is each channel missed (importance.py), what does it cost here (latency.py), which go (choose.py),
-the smaller network (cut.py), measured as it will ship; then its weights are fitted to the unpruned network's layers
-(refit.py), and it learns again from the labels and that network. What a step decided is on disk before its training
-begins, so a killed build goes on with the same network.
+Each step: how much is each channel missed (importance.py), what does it cost (latency.py, clock.py), which go
+(choose.py), the smaller network (cut.py), measured as it will ship; then its weights are fitted to the unpruned
+network's layers (refit.py), and it learns again from the labels and that network. What a step decided is on disk before
+its training begins, so a killed build goes on with the same network.
 """
 
 from __future__ import annotations
@@ -11,21 +11,23 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from edge.fields import build, plain
 from edge.files import write_atomically
 from edge_convert import export
-from edge_convert.measured import this_machine
+from edge_convert.keras import keras
 from edge_convert.network import freeze, load_weights, save_weights
 from edge_convert.prepare import Prepared
 from edge_convert.progress import Progress, Steps
 from edge_convert.prune.choose import Chooser, composed
+from edge_convert.prune.clock import Clock, OwnClock
 from edge_convert.prune.cut import Plan, cut
 from edge_convert.prune.graph import ChannelGraph
 from edge_convert.prune.importance import importance
-from edge_convert.prune.latency import compare, measure_table
+from edge_convert.prune.latency import measure_table
 from edge_convert.prune.plan_file import ChannelRecord, GroupCut, StepRecord
 from edge_convert.prune.refit import refit
 from edge_convert.recipe import Recipe
@@ -34,6 +36,7 @@ from edge_convert.train.devices import devices
 from edge_convert.train.epoch import Epoch, validated
 from edge_convert.train.finetune import set_seeds
 from edge_convert.train.trainer import Keeping, Teacher, Trainer
+from edge_runtime.timing import Costs
 
 UNPRUNED = "unpruned.int8.tflite"
 TRIES = 4
@@ -43,50 +46,64 @@ SPARED = 0.97
 """A network that is quicker than this share of what is wanted has lost channels for nothing."""
 
 BOUGHT = 0.99
-"""A step must leave at most this share of the time before it, or it is undone."""
+"""A step must leave at most this share of the cost before it, or it is undone."""
 
 CALIBRATION_PICTURES = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What a step decided. cut: of the network before it. record: what that promised and gave. us: an int8 inference of
-    the unpruned network and of the one after the step, median microseconds, measured in turns.
+    """What a step decided. cut: of the network before it. record: what that promised and gave. costs: an int8
+    inference of the unpruned network and of the one after the step, by the clock.
     """
 
     cut: Plan
     record: StepRecord
-    us: tuple[float, float]
+    costs: Costs
 
 
 def prune_channels(
-    recipe: Recipe, model: Any, prepared: Prepared, *, folder: Path, table: Path, keeping: Keeping | None = None
+    recipe: Recipe,
+    model: Any,
+    prepared: Prepared,
+    *,
+    folder: Path,
+    table: Path,
+    clock: Clock | None = None,
+    keeping: Keeping | None = None,
 ) -> Steps[tuple[Any, list[Epoch], ChannelRecord]]:
     """Remove channels from a trained classifier, and train on. Returns the smaller model, the history and what went.
 
     model: is not changed. folder: keeps what is decided and trained; an interrupted run goes on from it.
-    table: the file of the latency table. keeping: see `finetune`.
+    table: the file of the latency table. clock: says what files cost; None: this machine. keeping: see `finetune`.
     """
     set_seeds(recipe.seed)
     on = devices(recipe.train.strategy)
     with on.building(recipe.train.precision):
         # Copies that live where training does.
         unpruned, smaller = cut(model, Plan()), cut(model, Plan())
-    pruner = _Pruner(recipe, unpruned, prepared, folder, table)
+    pruner = _Pruner(recipe, unpruned, prepared, folder, table, clock or OwnClock())
     plan, decisions, history = Plan(), list[Decision](), list[Epoch]()
     for step in range(1, recipe.prune.steps + 1):
         decision = yield from pruner.decide(step, smaller, decisions)
         decisions.append(decision)
-        yield Progress(done=1, total=1, note=_sentence(decision.record))
-        with on.building(recipe.train.precision):
-            smaller = cut(smaller, decision.cut)
-        plan = composed(plan, decision.cut)
-        is_last = step == recipe.prune.steps or decision.record.undone
+        if not decision.record.undone:
+            yield Progress(done=1, total=1, note=_sentence(decision.record))
+        if not decision.record.undone:
+            with on.building(recipe.train.precision):
+                candidate = cut(smaller, decision.cut)
+            fitted = yield from pruner.fit(step, candidate, composed(plan, decision.cut))
+            lost = pruner.before.validation_auc - fitted.validation_auc
+            if lost <= recipe.prune.most_auc_lost:
+                smaller, plan = candidate, composed(plan, decision.cut)
+            else:
+                decisions[-1] = _undone(decision, decisions[:-1], f"it would have lost {lost:.4f} of validation AUC")
+        is_last = step == recipe.prune.steps or bool(decisions[-1].record.undone)
         if plan != Plan():
             passes = recipe.prune.epochs if is_last else recipe.prune.between_epochs
-            removed = plan if decision.cut != Plan() else None
-            history += yield from pruner.train(step, smaller, removed, passes, keeping)
-        if decision.record.undone:
+            history += yield from pruner.train(step, smaller, passes, keeping)
+        if decisions[-1].record.undone:
+            yield Progress(done=1, total=1, note=_sentence(decisions[-1].record))
             break
     return smaller, history, _record(recipe, unpruned, smaller, plan, decisions)
 
@@ -94,8 +111,16 @@ def prune_channels(
 class _Pruner:
     """The steps of one run: decided and trained, or read from where an interrupted run left them."""
 
-    def __init__(self, recipe: Recipe, unpruned: Any, prepared: Prepared, folder: Path, table: Path) -> None:
-        self.recipe, self.unpruned, self.prepared, self.folder, self.table = recipe, unpruned, prepared, folder, table
+    def __init__(
+        self, recipe: Recipe, unpruned: Any, prepared: Prepared, folder: Path, table: Path, clock: Clock
+    ) -> None:
+        self.recipe, self.unpruned, self.prepared = recipe, unpruned, prepared
+        self.folder, self.table, self.clock = folder, table, clock
+
+    @cached_property
+    def before(self) -> Epoch:
+        """What the unpruned network reaches on validation."""
+        return validated("before pruning", self.recipe, self.prepared, self.unpruned)
 
     def decide(self, step: int, model: Any, before: Sequence[Decision]) -> Steps[Decision]:
         """What the step removes from the model as the steps before left it."""
@@ -110,63 +135,74 @@ class _Pruner:
         prune = self.recipe.prune
         wanted = prune.target_latency ** (step / prune.steps)
         # The table's file is written whole or not at all; a second step finds it there.
-        full = yield from measure_table(ChannelGraph(self.unpruned), self.table)
-        whole_us = Chooser(ChannelGraph(self.unpruned), full, {}).us()
+        full = yield from measure_table(ChannelGraph(self.unpruned), self.table, self.clock)
+        whole = Chooser(ChannelGraph(self.unpruned), full, {}).cost()
         graph = ChannelGraph(model)
-        table = yield from measure_table(graph, self.table)
+        table = yield from measure_table(graph, self.table, self.clock)
         scores = yield from importance(self.recipe, graph, self.prepared)
-        share_before = before[-1].us[1] / before[-1].us[0] if before else 1.0
+        share_before = _share(before[-1].costs) if before else 1.0
         # The whole network has costs that no layer has: they were seen in the step before.
         aim = wanted * (before[-1].record.predicted / before[-1].record.measured if before else 1.0)
         tried = list[Decision]()
         for _ in range(TRIES):
             chooser = Chooser(graph, table, scores)
-            plan = chooser.reach(aim * whole_us)
-            us = self._measured(cut(model, plan))
-            yield Progress(done=1, total=1)
-            share = us[1] / us[0]
-            record = StepRecord(step=step, wanted=wanted, predicted=chooser.us() / whole_us, measured=share)
-            tried.append(Decision(cut=plan, record=record, us=us))
+            plan = chooser.reach(aim * whole)
+            costs = yield from self._measured(cut(model, plan))
+            share = _share(costs)
+            record = StepRecord(step=step, wanted=wanted, predicted=chooser.cost() / whole, measured=share)
+            tried.append(Decision(cut=plan, record=record, costs=costs))
             if SPARED * wanted <= share <= wanted:
                 break
             aim *= wanted / share
         best = nearest(tried)
-        if best.record.measured > BOUGHT * share_before:
-            us = before[-1].us if before else (best.us[0], best.us[0])
-            return Decision(cut=Plan(), record=replace(best.record, undone=True), us=us)
-        return best
+        return _undone(best, before, "it bought nothing") if best.record.measured > BOUGHT * share_before else best
 
-    def _measured(self, model: Any) -> tuple[float, float]:
-        """Microseconds of the unpruned and of this network as int8 files. Weights do not decide them."""
+    def _measured(self, model: Any) -> Steps[Costs]:
+        """What the unpruned and this network cost as int8 files. Weights do not decide it."""
         path = self.folder / UNPRUNED
         if not path.exists():
             write_atomically(path, self._int8(self.unpruned))
-        unpruned, own = compare([path.read_bytes(), self._int8(model)])
-        return unpruned, own
+        return (yield from self.clock.measure([path.read_bytes(), self._int8(model)]))
 
     def _int8(self, model: Any) -> bytes:
         rows = export.choose_calibration(self.recipe, self.prepared)[:CALIBRATION_PICTURES]
+        # Random weights cost the same; those that a cut leaves behind may give ranges that no interpreter accepts.
+        model = keras().models.clone_model(model)
         # As it ships, but for weights that are not fitted yet and for what is only run on request.
         recipe = replace(self.recipe, saliency=replace(self.recipe.saliency, on_request="none"))
         readout = random_readout(model) if "fine_activation" in export.roles(recipe) else None
         return export.export_int8(recipe, model, readout, self.prepared.pictures[rows])
 
-    def train(
-        self, step: int, model: Any, removed: Plan | None, passes: int, keeping: Keeping | None
-    ) -> Steps[list[Epoch]]:
-        """Fit and train all layers of the model, or read the weights that an interrupted run left. Returns the epochs.
+    def fit(self, step: int, model: Any, removed: Plan) -> Steps[Epoch]:
+        """Fit a cut network's weights to the unpruned network's layers, or read what an interrupted run fitted.
 
-        removed: what it is of the unpruned network; None where this step cut nothing, and so nothing is to be fitted.
+        removed: what the model is of the unpruned network. Where fitting brings nothing, the weights stay as they were.
         """
+        weights, measure = self.folder / f"step-{step}.fitted.npz", self.folder / f"step-{step}.fitted.json"
+        if weights.exists():
+            load_weights(model, weights)
+            return Epoch(**json.loads(measure.read_text(encoding="utf-8")))
+        phase = f"prune, step {step}"
+        as_cut = validated(phase, self.recipe, self.prepared, model)
+        yield Progress(done=0, total=1, note=f"{as_cut}, as cut")
+        before = model.get_weights()
+        yield from refit(self.recipe, self.unpruned, model, removed, self.prepared)
+        best = validated(phase, self.recipe, self.prepared, model)
+        yield Progress(done=0, total=1, note=f"{best}, fitted to the unpruned network's layers")
+        if not best.better_than(as_cut):
+            model.set_weights(before)
+            best = as_cut
+        write_atomically(measure, json.dumps(asdict(best)).encode())
+        _save(model, weights)
+        return best
+
+    def train(self, step: int, model: Any, passes: int, keeping: Keeping | None) -> Steps[list[Epoch]]:
+        """Train all layers of the model, or read the weights that an interrupted run left. Returns the epochs."""
         weights, epochs = self.folder / f"step-{step}.npz", self.folder / f"step-{step}.history.json"
         if weights.exists():
             load_weights(model, weights)
             return [Epoch(**row) for row in json.loads(epochs.read_text(encoding="utf-8"))]
         phase = f"prune, step {step}"
-        best = validated(phase, self.recipe, self.prepared, model)
-        yield Progress(done=0, total=1, note=f"{best}, as cut")
-        if removed is not None:
-            best = yield from self._fitted(phase, model, removed, best)
         # Everything learns but batch normalisation, which keeps its statistics; see `freeze`.
         freeze(model, model.layers[0].name)
         # Each step sees changed copies of the pictures that no step before it saw.
@@ -178,36 +214,42 @@ class _Pruner:
             self.prepared,
             phase=phase,
             # What was there before counts too: where training brings nothing, it stays.
-            best=best,
+            best=validated(phase, self.recipe, self.prepared, model),
             on=devices(recipe.train.strategy),
             keeping=keeping,
             teacher=teacher,
         )
         history = yield from trainer.run(passes, recipe.prune.learning_rate)
         write_atomically(epochs, json.dumps([asdict(epoch) for epoch in history]).encode())
-        partial = weights.with_suffix(".partial.npz")
-        save_weights(model, partial)
-        partial.replace(weights)
+        _save(model, weights)
         return history
 
-    def _fitted(self, phase: str, model: Any, removed: Plan, before: Epoch) -> Steps[Epoch]:
-        """Fit the weights to the unpruned network's layers. Where that brings nothing, they stay as they were."""
-        weights = model.get_weights()
-        yield from refit(self.recipe, self.unpruned, model, removed, self.prepared)
-        after = validated(phase, self.recipe, self.prepared, model)
-        yield Progress(done=0, total=1, note=f"{after}, fitted to the unpruned network's layers")
-        if after.better_than(before):
-            return after
-        model.set_weights(weights)
-        return before
+
+def _save(model: Any, path: Path) -> None:
+    """Write the weights, whole or not at all."""
+    partial = path.with_suffix(".partial.npz")
+    save_weights(model, partial)
+    partial.replace(path)
+
+
+def _undone(decision: Decision, before: Sequence[Decision], why: str) -> Decision:
+    """The decision to leave the network as the steps before left it."""
+    unpruned = decision.costs.costs[0]
+    costs = before[-1].costs if before else replace(decision.costs, costs=(unpruned, unpruned))
+    return Decision(cut=Plan(), record=replace(decision.record, undone=why), costs=costs)
 
 
 def nearest(tried: Sequence[Decision]) -> Decision:
-    """The slowest of those that are as quick as wanted; where none is, the quickest."""
+    """The dearest of those that are as cheap as wanted; where none is, the cheapest."""
     reached = [decision for decision in tried if decision.record.measured <= decision.record.wanted]
     if reached:
         return max(reached, key=lambda decision: decision.record.measured)
     return min(tried, key=lambda decision: decision.record.measured)
+
+
+def _share(costs: Costs) -> float:
+    """What the second file costs, of the first."""
+    return costs.costs[1] / costs.costs[0]
 
 
 def forget_steps(folder: Path) -> None:
@@ -217,9 +259,9 @@ def forget_steps(folder: Path) -> None:
 
 
 def _sentence(record: StepRecord) -> str:
-    undone = "; undone, for it bought no time" if record.undone else ""
+    undone = f"; undone: {record.undone}" if record.undone else ""
     return (
-        f"step {record.step}: {record.measured:.3f} of the unpruned int8 network's time measured, "
+        f"step {record.step}: {record.measured:.3f} of what the unpruned int8 network costs measured, "
         f"{record.predicted:.3f} predicted, {record.wanted:.3f} wanted{undone}"
     )
 
@@ -236,16 +278,17 @@ def _record(recipe: Recipe, unpruned: Any, smaller: Any, plan: Plan, decisions: 
         )
         for name, group in graph.groups.items()
     ]
-    unpruned_us, pruned_us = decisions[-1].us
+    costs = decisions[-1].costs
     return ChannelRecord(
         plan=plan,
         groups=tuple(groups),
         steps=tuple(decision.record for decision in decisions),
         parameters_before=unpruned.count_params(),
         parameters_after=smaller.count_params(),
-        unpruned_us=unpruned_us,
-        pruned_us=pruned_us,
-        machine=this_machine().cpu,
+        unpruned_cost=costs.costs[0],
+        pruned_cost=costs.costs[1],
+        unit=costs.unit,
+        machine=costs.machine,
         importance=recipe.prune.importance,
         target=recipe.prune.target_latency,
     )

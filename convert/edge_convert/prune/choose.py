@@ -1,4 +1,4 @@
-"""Which channels to remove: always those whose loss is least for the time that they cost."""
+"""Which channels to remove: always those whose loss is least for what they cost."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ import numpy as np
 from edge_convert.prune.cut import Plan
 from edge_convert.prune.graph import Branch, ChannelGraph
 from edge_convert.prune.importance import Scores
-from edge_convert.prune.latency import MULTIPLE, LatencyTable, TimedLayer
+from edge_convert.prune.latency import MULTIPLE, CostlyLayer, LatencyTable
 
 STRIDES = (1, 2, 3, 4)
 """How many times MULTIPLE channels one move may take: where a kernel works on 32 at a time, 8 alone buy nothing."""
 
-LEAST_US = 1e-3
+LEAST_SAVED = 1e-3
+"""In the clock's unit, microseconds or more of them: less is no saving."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Move:
-    """Leave `left` channels of a group, or drop a branch. price: importance lost a microsecond saved."""
+    """Leave `left` channels of a group, or drop a branch. price: importance lost for each unit of cost saved."""
 
     price: float
     group: str = ""
@@ -41,19 +42,19 @@ class Chooser:
             name: np.concatenate([[0.0], np.cumsum(found[self._ranked[name]])]) for name, found in scores.items()
         }
         self._left = {name: group.size for name, group in graph.groups.items()}
-        self._of_group: dict[str, list[TimedLayer]] = {}
+        self._of_group: dict[str, list[CostlyLayer]] = {}
         for layer in table.layers:
             for name in {*layer.takes, *layer.gives}:
                 self._of_group.setdefault(name, []).append(layer)
 
-    def us(self) -> float:
-        """Microseconds of all layers of the table, with what is left."""
-        return sum(self._layer_us(layer) for layer in self._table.layers)
+    def cost(self) -> float:
+        """What all layers of the table cost, with what is left."""
+        return sum(self._layer_cost(layer) for layer in self._table.layers)
 
-    def reach(self, us: float) -> Plan:
-        """Remove until the predicted time is `us` or less, or nothing more can be removed. Returns what is left."""
-        now = self.us()
-        while now > us:
+    def reach(self, cost: float) -> Plan:
+        """Remove until the predicted cost is `cost` or less, or nothing more can be removed. Returns what is left."""
+        now = self.cost()
+        while now > cost:
             best = min(self._moves(), key=lambda move: move.price, default=None)
             if best is None:
                 break
@@ -61,7 +62,7 @@ class Chooser:
                 self._drop(best.branch)
             else:
                 self._left[best.group] = best.left
-            now = self.us()
+            now = self.cost()
         return self._plan()
 
     def _moves(self) -> Iterator[_Move]:
@@ -81,8 +82,8 @@ class Chooser:
             if fewer < MULTIPLE:
                 return
             layers = self._of_group.get(name, ())
-            saved = sum(self._layer_us(layer) - self._layer_us(layer, {name: fewer}) for layer in layers)
-            if saved > LEAST_US:
+            saved = sum(self._layer_cost(layer) - self._layer_cost(layer, {name: fewer}) for layer in layers)
+            if saved > LEAST_SAVED:
                 yield _Move(
                     price=(self._lost_at(name, fewer) - self._lost_at(name, left)) / saved, group=name, left=fewer
                 )
@@ -91,8 +92,8 @@ class Chooser:
         """To drop a branch. All channels that are made in it are counted as lost, though it would die with fewer."""
         own = [name for name, group in self._graph.groups.items() if set(group.makers) <= set(branch.layers)]
         within = {*branch.layers, branch.name} - self._gone
-        saved = sum(self._layer_us(layer) for layer in self._table.layers if layer.name in within)
-        if own and saved > LEAST_US:
+        saved = sum(self._layer_cost(layer) for layer in self._table.layers if layer.name in within)
+        if own and saved > LEAST_SAVED:
             lost = sum(self._lost_at(name, 0) - self._lost_at(name, self._left[name]) for name in own)
             yield _Move(price=lost / saved, branch=branch.name)
 
@@ -104,10 +105,10 @@ class Chooser:
         branch = next(branch for branch in self._graph.branches if branch.name == name)
         self._gone |= {*branch.layers, name}
 
-    def _layer_us(self, layer: TimedLayer, change: dict[str, int] | None = None) -> float:
+    def _layer_cost(self, layer: CostlyLayer, change: dict[str, int] | None = None) -> float:
         if layer.name in self._gone:
             return 0.0
-        return self._table.layer_us(layer, self._width(layer.takes, change), self._width(layer.gives, change))
+        return self._table.layer_cost(layer, self._width(layer.takes, change), self._width(layer.gives, change))
 
     def _width(self, names: Sequence[str], change: dict[str, int] | None) -> int:
         return sum((change or {}).get(name, self._left.get(name, self._graph.size(name))) for name in names)

@@ -1,15 +1,14 @@
-"""What a network's layers cost on this machine, by how many channels they have: a table, measured through the runtime.
+"""What a network's layers cost, by how many channels they have: a table, measured through the runtime by a clock.
 
-Each layer's operation is timed on its own at several channel counts, as an int8 file in the runtime's interpreter on
-one thread, all of them in turns; between them the table is interpolated. It is kept on disk: a build that goes on after
-a kill must plan with the same numbers.
+Each layer's operation is measured on its own at several channel counts, as an int8 file in the runtime's interpreter on
+one thread; between them the table is interpolated. It is kept on disk: a build that goes on after a kill must plan with
+the same numbers.
 """
 
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,30 +17,26 @@ import numpy as np
 
 from edge.fields import build, plain
 from edge.files import write_atomically
-from edge.native_stderr import without_chatter
 from edge_convert.keras import keras
-from edge_convert.measured import this_machine
-from edge_convert.progress import Progress, Steps
+from edge_convert.progress import Steps
+from edge_convert.prune.clock import Clock
 from edge_convert.prune.graph import ChannelGraph, inputs_of, makes_channels
 from edge_convert.prune.piece import Kind, Piece, as_tflite
-from edge_runtime.interpreter import find_interpreter
 
 MULTIPLE = 8
 """Channels are removed by as many: XNNPACK's kernels work on 8, 16 or 32 at a time, and pad the rest."""
 
-ROUNDS = 30
-FEWEST_ROUNDS = 5
-SECONDS = 60.0
-"""What measuring a table may take, roughly; large networks get fewer rounds."""
-
-CALLS = 3
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+Axes = tuple[tuple[int, ...], tuple[int, ...]]
+"""Channel counts, in and out."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TimedLayer:
-    """A layer that costs time. piece: its operation at full width. takes, gives: the groups along its channel axes,
-    in and out, as `ChannelGraph.segments`.
+class CostlyLayer:
+    """A layer that is an operation of its own in the exported file.
+
+    piece: that operation at full width. takes, gives: the groups along its channel axes, in and out, as
+    `ChannelGraph.segments`.
     """
 
     name: str
@@ -52,15 +47,15 @@ class TimedLayer:
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """Median microseconds of a piece, (taken, given), at the channel counts along the two axes."""
+    """What a piece costs, (taken, given), at the channel counts along the two axes, in the clock's unit."""
 
     taken: tuple[int, ...]
     given: tuple[int, ...]
-    us: tuple[tuple[float, ...], ...]
+    costs: tuple[tuple[float, ...], ...]
 
     def at(self, taken: int, given: int) -> float:
         """Interpolated between its points, the nearest edge's value beyond them."""
-        by_taken = [float(np.interp(given, self.given, row)) for row in self.us]
+        by_taken = [float(np.interp(given, self.given, row)) for row in self.costs]
         return float(np.interp(taken, self.taken, by_taken))
 
 
@@ -76,21 +71,21 @@ class _Kept:
 
 
 class LatencyTable:
-    """Times of a network's layers by their channels."""
+    """Costs of a network's layers by their channels."""
 
-    def __init__(self, layers: Sequence[TimedLayer], grids: Mapping[Piece, Grid]) -> None:
+    def __init__(self, layers: Sequence[CostlyLayer], grids: Mapping[Piece, Grid]) -> None:
         self.layers, self._grids = tuple(layers), grids
         self._known: dict[tuple[Piece, int, int], float] = {}
 
-    def layer_us(self, layer: TimedLayer, taken: int, given: int) -> float:
-        """Microseconds of a layer with so many channels in and out."""
+    def layer_cost(self, layer: CostlyLayer, taken: int, given: int) -> float:
+        """What a layer costs with so many channels in and out."""
         key = (layer.piece, taken, given)
         if key not in self._known:
             self._known[key] = self._grids[layer.piece].at(taken, given)
         return self._known[key]
 
 
-def timed_layers(graph: ChannelGraph) -> list[TimedLayer]:
+def costly_layers(graph: ChannelGraph) -> list[CostlyLayer]:
     """The layers that become operations of their own in the exported file; the others are folded into these."""
     found = []
     for layer in graph.model.layers:
@@ -98,7 +93,7 @@ def timed_layers(graph: ChannelGraph) -> list[TimedLayer]:
             inputs = inputs_of(layer)
             widest = max(inputs, key=lambda tensor: int(np.prod(tensor.shape[1:])))
             takes, gives = graph.segments(widest), graph.segments(layer.output)
-            found.append(TimedLayer(name=layer.name, piece=piece, takes=takes, gives=gives))
+            found.append(CostlyLayer(name=layer.name, piece=piece, takes=takes, gives=gives))
     return found
 
 
@@ -132,78 +127,28 @@ def _moved(whole: Piece, kind: Kind, kernel: tuple[int, int], layer: Any) -> Pie
     return replace(whole, kind=kind, kernel=(high, wide), stride=(down, across), same=layer.padding == "same")
 
 
-def measure_table(graph: ChannelGraph, path: Path) -> Steps[LatencyTable]:
-    """Time the network's layers, or read what was timed on this machine before. path: the JSON file that keeps it."""
-    layers = timed_layers(graph)
-    machine = this_machine().key
+def measure_table(graph: ChannelGraph, path: Path, clock: Clock) -> Steps[LatencyTable]:
+    """Measure the network's layers, or read what was measured there before. path: the JSON file that keeps it."""
+    layers = costly_layers(graph)
+    where = yield from clock.measure([])
+    machine = f"{where.machine}, {where.unit}"
     kept = _read(path, machine)
     missing = [piece for piece in dict.fromkeys(layer.piece for layer in layers) if piece not in kept]
     axes = _axes_of(graph, layers)
     if missing:
-        points = [
+        points = dict.fromkeys(
             _at(piece, taken, given)
             for piece in missing
             for taken in axes[piece][0]
             for given in (axes[piece][1] if _has_two_axes(piece) else (taken,))
-        ]
-        times = yield from time_pieces(points)
+        )
+        found = yield from clock.measure([as_tflite(piece) for piece in points])
+        costs = dict(zip(points, found.costs, strict=True))
         for piece in missing:
-            kept[piece] = _grid(piece, axes[piece], times)
+            kept[piece] = _grid(piece, axes[piece], costs)
         rows = [_Row(piece=piece, grid=grid) for piece, grid in kept.items()]
         write_atomically(path, json.dumps({"machine": machine, "rows": plain(rows)}).encode())
     return LatencyTable(layers, kept)
-
-
-def time_pieces(points: Sequence[Piece]) -> Steps[dict[Piece, float]]:
-    """Median microseconds of each piece's inference by the thread's clock, one thread, in turns."""
-    distinct = list(dict.fromkeys(points))
-    runs = []
-    for done, piece in enumerate(distinct):
-        runs.append(_prepared(as_tflite(piece)))
-        yield Progress(done=done + 1, total=2 * len(distinct))
-    start = time.perf_counter()
-    for run in runs:
-        run()
-    rounds = int(np.clip(SECONDS / max(time.perf_counter() - start, 1e-3) / CALLS, FEWEST_ROUNDS, ROUNDS))
-    found: list[list[float]] = [[] for _ in runs]
-    for number in range(rounds):
-        for run, taken in zip(runs, found, strict=True):
-            taken.append(min(run() for _ in range(CALLS)))
-        done = len(distinct) + len(distinct) * (number + 1) // rounds
-        yield Progress(done=done, total=2 * len(distinct))
-    return {piece: float(np.median(taken)) for piece, taken in zip(distinct, found, strict=True)}
-
-
-def _prepared(model: bytes) -> Callable[[], float]:
-    """One inference of an int8 file on random numbers; gives its microseconds by the thread's clock."""
-    with without_chatter():
-        interpreter = find_interpreter()[1](model_content=model, num_threads=1)
-        interpreter.allocate_tensors()
-    random = np.random.default_rng(1)
-    for entry in interpreter.get_input_details():
-        limits = np.iinfo(entry["dtype"])
-        numbers = random.integers(limits.min, limits.max + 1, entry["shape"]).astype(entry["dtype"])
-        interpreter.set_tensor(entry["index"], numbers)
-
-    def run() -> float:
-        before = time.thread_time_ns()
-        interpreter.invoke()
-        return (time.thread_time_ns() - before) / 1e3
-
-    return run
-
-
-def compare(models: Sequence[bytes], *, rounds: int = 60) -> list[float]:
-    """Median microseconds of an inference of each int8 file, one thread, by the thread's clock, in turns."""
-    runs = [_prepared(model) for model in models]
-    found: list[list[float]] = [[] for _ in runs]
-    for number in range(rounds + 3):
-        order = range(len(runs)) if number % 2 else reversed(range(len(runs)))
-        for place in order:
-            taken = runs[place]()
-            if number >= 3:  # the first rounds warm
-                found[place].append(taken)
-    return [float(np.median(taken)) for taken in found]
 
 
 def _has_two_axes(piece: Piece) -> bool:
@@ -215,12 +160,14 @@ def _at(piece: Piece, taken: int, given: int) -> Piece:
     return replace(piece, taken=taken, given=given)
 
 
-def _axes_of(graph: ChannelGraph, layers: Sequence[TimedLayer]) -> dict[Piece, tuple[tuple[int, ...], tuple[int, ...]]]:
+def _axes_of(
+    graph: ChannelGraph, layers: Sequence[CostlyLayer]
+) -> dict[Piece, tuple[tuple[int, ...], tuple[int, ...]]]:
     """The channel counts, in and out, to measure each piece at.
 
     Of several layers with one piece some may be cut and others not: it is measured for those that may.
     """
-    found: dict[Piece, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+    found: dict[Piece, Axes] = {}
     for layer in layers:
         piece = layer.piece
         taken, given = found.get(piece, ((), ()))
@@ -239,11 +186,11 @@ def _axis(graph: ChannelGraph, names: Sequence[str], size: int) -> tuple[int, ..
     return tuple(sorted({*points, size}))
 
 
-def _grid(piece: Piece, axes: tuple[tuple[int, ...], tuple[int, ...]], times: Mapping[Piece, float]) -> Grid:
+def _grid(piece: Piece, axes: Axes, costs: Mapping[Piece, float]) -> Grid:
     taken, given = axes
     if not _has_two_axes(piece):
-        return Grid(taken=taken, given=(piece.given,), us=tuple((times[_at(piece, t, t)],) for t in taken))
-    return Grid(taken=taken, given=given, us=tuple(tuple(times[_at(piece, t, g)] for g in given) for t in taken))
+        return Grid(taken=taken, given=(piece.given,), costs=tuple((costs[_at(piece, t, t)],) for t in taken))
+    return Grid(taken=taken, given=given, costs=tuple(tuple(costs[_at(piece, t, g)] for g in given) for t in taken))
 
 
 def _read(path: Path, machine: str) -> dict[Piece, Grid]:

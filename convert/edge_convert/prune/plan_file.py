@@ -17,17 +17,17 @@ PLAN = "channels.json"
 
 @dataclass(frozen=True, kw_only=True)
 class StepRecord:
-    """One step of channel pruning. Times are shares of the unpruned int8 network's, on the machine that made the build.
+    """One step of channel pruning, in shares of what the unpruned int8 network costs, by the build's clock.
 
-    wanted: what the step was to reach. predicted: by the latency table. measured: of the whole exported int8 file, in
-    turns with the unpruned one. undone: whether the step was taken back because it bought no time.
+    wanted: what the step was to reach. predicted: by the latency table. measured: of the whole exported int8 file,
+    beside the unpruned one. undone: why the step was taken back; empty where it was not.
     """
 
     step: int
     wanted: float
     predicted: float
     measured: float
-    undone: bool = False
+    undone: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +44,8 @@ class GroupCut:
 class ChannelRecord:
     """What is left of a network and what that bought. dropped: see `Plan`, with their layers, as are `kept` channels.
 
-    unpruned_us, pruned_us: median microseconds of an int8 inference by the processor's clock, one thread, in turns.
-    machine: where that was measured. importance, target: of the recipe.
+    unpruned_cost, pruned_cost: of an int8 inference, one thread, beside one another. unit, machine: in what and where
+    that was measured. importance, target: of the recipe.
     """
 
     plan: Plan
@@ -53,21 +53,22 @@ class ChannelRecord:
     steps: tuple[StepRecord, ...]
     parameters_before: int
     parameters_after: int
-    unpruned_us: float
-    pruned_us: float
+    unpruned_cost: float
+    pruned_cost: float
+    unit: str
     machine: str
     importance: str
     target: float
 
     @property
     def predicted(self) -> float:
-        """The predicted share of the unpruned network's time; 1 where no step held."""
+        """The predicted share of what the unpruned network costs; 1 where no step held."""
         return next((step.predicted for step in reversed(self.steps) if not step.undone), 1.0)
 
     @property
     def measured(self) -> float:
-        """The measured share of the unpruned network's time."""
-        return self.pruned_us / self.unpruned_us
+        """The measured share of what the unpruned network costs."""
+        return self.pruned_cost / self.unpruned_cost
 
     def summary(self) -> dict[str, Any]:
         """What the bundle says of it: all but the numbers of the channels."""
@@ -81,17 +82,17 @@ class ChannelRecord:
         lines = [
             f"channels removed from {len(cuts)} of {len(self.groups)} groups, {len(self.plan.dropped)} residual "
             f"blocks removed whole; parameters {self.parameters_before:,} before, {self.parameters_after:,} after",
-            f"int8 time, share of the unpruned network's: {self.target:.2f} wanted, {self.predicted:.3f} predicted by "
-            f"the table of layers, {self.measured:.3f} measured (median {self.pruned_us:.0f} against "
-            f"{self.unpruned_us:.0f} microseconds of processor time, one thread, in turns, on {self.machine})",
+            f"int8 inference, share of what the unpruned network's costs: {self.target:.2f} wanted, "
+            f"{self.predicted:.3f} predicted by the table of layers, {self.measured:.3f} measured "
+            f"({self.pruned_cost:,.0f} against {self.unpruned_cost:,.0f} {self.unit}, one thread, on {self.machine})",
         ]
         lines += [
-            f"step {step.step} was undone: it bought no time ({step.measured:.3f} measured)"
+            f"step {step.step} was undone: {step.undone} ({step.measured:.3f} measured)"
             for step in self.steps
             if step.undone
         ]
         if self.measured > self.target:
-            lines.append("the wanted share was not reached")
+            lines.append(f"the wanted share was not reached: {self.measured:.3f} instead of {self.target:.2f}")
         return lines
 
 

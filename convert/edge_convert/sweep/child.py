@@ -57,7 +57,8 @@ def _build(job: dict[str, Any], send: Send) -> None:
     if job["data_from"]:
         with RunFolder.opened(out) as folder:
             folder.adopt("data", RunFolder(Path(job["data_from"])))
-    steps = pipeline.convert(recipe, Path(job["data"]), out, leaks=job["leaks"], group_pattern=job["group_pattern"])
+    options = {name: job[name] for name in ("leaks", "group_pattern", "clock")}
+    steps = pipeline.convert(recipe, Path(job["data"]), out, **options)
     last = ("", 0.0)
 
     def tell(event: StageEvent) -> None:

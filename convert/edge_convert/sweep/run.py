@@ -16,9 +16,8 @@ from edge.dataset import Dataset, read_dataset
 from edge.errors import EdgeError
 from edge_convert.builder import Leaks
 from edge_convert.export import file_of
-from edge_convert.measured import Machine, this_machine
 from edge_convert.pack import versions
-from edge_convert.pipeline import check_early, require_outside
+from edge_convert.pipeline import check_clock, check_early, require_outside
 from edge_convert.prepare import require_classes
 from edge_convert.progress import Progress, translate
 from edge_convert.recipe import Recipe
@@ -31,6 +30,7 @@ from edge_convert.sweep.pareto import Point
 from edge_convert.sweep.process import CaseProcess, Heard
 from edge_convert.sweep.timing import ROUNDS, Timing, time_together
 from edge_convert.verify import ModelSize, Verification, load_verification
+from edge_runtime.timing import Machine, this_machine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +92,10 @@ class Sweep:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is to be built: checked, and nothing trained yet. dataset: of `data`, not fingerprinted yet."""
+    """What is to be built: checked, and nothing trained yet. dataset: of `data`, not fingerprinted yet.
+
+    clock: of the cases that remove channels, see `clock_of`.
+    """
 
     cases: tuple[Case, ...]
     impossible: tuple[Impossible, ...]
@@ -100,6 +103,11 @@ class Plan:
     dataset: Dataset
     leaks: Leaks
     group_pattern: str | None
+    clock: str = ""
+
+    def clock_for(self, case: Case) -> str:
+        """The clock where the case asks one."""
+        return self.clock if case.recipe.prune.removes_channels else ""
 
     def described(self) -> tuple[Any, ...]:
         """Data set and versions, for the cases' keys. Reads every picture's file. Raises DataError."""
@@ -119,8 +127,11 @@ def plan_sweep(
     leaks: Leaks = "refuse",
     group_pattern: str | None = None,
     skip_impossible: bool = False,
+    clock: str = "",
 ) -> Plan:
-    """The cases, every one of them checked. Raises EdgeError as `make_cases` does, and DataError for the data set."""
+    """The cases, every one of them checked. Raises EdgeError as `make_cases` does and for a clock that does not answer,
+    and DataError for the data set.
+    """
     dataset = read_dataset(data, group_pattern=group_pattern)
 
     def check(changed: Recipe) -> None:
@@ -128,6 +139,9 @@ def plan_sweep(
         require_classes(changed, dataset)
 
     cases, impossible = make_cases(recipe, axes, check, skip_impossible=skip_impossible)
+    if clock:
+        asking = next((case.recipe for case in cases if case.recipe.prune.removes_channels), recipe)
+        check_clock(asking, clock)
     return Plan(
         cases=tuple(cases),
         impossible=tuple(impossible),
@@ -135,6 +149,7 @@ def plan_sweep(
         dataset=dataset,
         leaks=leaks,
         group_pattern=group_pattern,
+        clock=clock,
     )
 
 
@@ -177,7 +192,7 @@ class _Builds:
         self._plan, self._out = plan, out
         self._folders = find_folders(plan.cases, out)
         described = plan.described()
-        self._keys = {case.name: case_key(case.recipe, described) for case in plan.cases}
+        self._keys = {case.name: case_key(case.recipe, (*described, plan.clock_for(case))) for case in plan.cases}
         self._numbers = {case.name: number for number, case in enumerate(plan.cases, start=1)}
         self._heard: queue.Queue[Heard] = queue.Queue()
         self._running: dict[str, CaseProcess] = {}
@@ -225,6 +240,7 @@ class _Builds:
                     "data": str(self._plan.data),
                     "leaks": self._plan.leaks,
                     "group_pattern": self._plan.group_pattern,
+                    "clock": self._plan.clock_for(case),
                 }
                 prepared = self._prepared.get(key)
                 self._running[case.name] = CaseProcess(case, folder, source, prepared, self._heard)
