@@ -197,16 +197,18 @@ def test_a_map_on_request_is_a_signature_of_its_own_behind_the_one_that_screens(
 
 
 def test_the_exported_gradient_is_the_gradient_tapes(explained: tuple[Recipe, Any, bytes]) -> None:
+    """Processors add in other orders: where an activation is all but zero, a ReLU's mask may fall the other way, which
+    changes a place or two of a picture's 36. A gradient that is wrong is wrong in every picture.
+    """
     recipe, model, _ = explained
-    picture = clouds(1, seed=9)[0]
     network = Network(model_entry(recipe, "float32"), export_float(recipe, model), side_px=SIDE_PX, classes=2)
-    right = by_tape(recipe, model, picture, hires=True)
-    assert right.max() > 0
-    found = network.explain(picture)
-    # Processors add in other orders: where an activation is all but zero, a ReLU's mask may fall the other way, which
-    # changes a place or two of 36.
-    assert np.isclose(found, right, rtol=0, atol=1e-2 * right.max()).mean() >= 0.9
-    assert np.corrcoef(found.ravel(), right.ravel())[0, 1] > 0.99
+    worst = []
+    for picture in clouds(6, seed=9):
+        right = by_tape(recipe, model, picture, hires=True)
+        assert right.max() > 0
+        worst.append(np.abs(network.explain(picture) - right).max() / right.max())
+    assert min(worst) < 1e-4
+    assert np.median(worst) < 1e-2
 
 
 def test_weights_that_two_signatures_use_are_stored_once(explained: tuple[Recipe, Any, bytes]) -> None:
