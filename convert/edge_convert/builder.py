@@ -21,9 +21,9 @@ from edge_convert.data.check import check_dataset, raise_on_leak
 from edge_convert.data.repair import drop_leaks
 from edge_convert.pack import pack, versions
 from edge_convert.prepare import FORMAT, Prepared, load_prepared, prepare
-from edge_convert.progress import Progress, Steps, translate
+from edge_convert.progress import Progress, Steps, finish, translate
 from edge_convert.prune.channels import forget_steps, prune_channels
-from edge_convert.prune.clock import clock_of
+from edge_convert.prune.clock import Clock
 from edge_convert.prune.magnitude import LayerSparsity, prune, sparsity_by_layer
 from edge_convert.prune.plan_file import PLAN, ChannelRecord, load_record, save_record
 from edge_convert.quantize.coverage import chosen_pictures
@@ -107,11 +107,12 @@ class Builder:
         data_folder: RunFolder | None = None,
         fold: Fold | None = None,
         beside: Beside | None = None,
-        clock: str = "",
+        clock: Clock | None = None,
     ) -> None:
         """start: this stage and those after it run in any case. data_folder: where the data stage is, if elsewhere.
 
-        beside: cases of a sweep for the report. clock: see `clock_of`.
+        beside: cases of a sweep for the report. clock: says what files cost where channels are removed; None: this
+        machine, unless the prune stage is done already.
         """
         self.beside, self.clock = beside, clock
         self.recipe, self.folder, self.source, self.fold = recipe, folder, source, fold
@@ -162,8 +163,8 @@ class Builder:
 
     def prune(self) -> Events:
         """Zero the small weights, or remove whole channels, while training on."""
-        made_from = [plain(self.recipe.distill), self.clock] if self.recipe.prune.removes_channels else None
-        if not self._enter("prune", plain(self.recipe.prune), made_from):
+        taught = plain(self.recipe.distill) if self.recipe.prune.removes_channels else None
+        if not self._enter("prune", plain(self.recipe.prune), taught) and not self._pruned_by_another_clock():
             yield StageEvent(stage="prune", reused=True)
             return
         with self._writing("prune") as stage:
@@ -328,12 +329,20 @@ class Builder:
             self.prepared,
             folder=stage,
             table=self.folder.path / LATENCY,
-            clock=clock_of(self.clock),
+            clock=self.clock,
             keeping=self._keeping(stage),
         )
         model, history, record = yield from _report_steps("prune", steps)
         save_record(stage / PLAN, record)
         return model, history
+
+    def _pruned_by_another_clock(self) -> bool:
+        """Whether a clock is asked for, and the finished stage's was another one."""
+        record = self._channels()
+        if self.clock is None or record is None:
+            return False
+        where = finish(self.clock.measure([]))
+        return (where.machine, where.unit) != (record.machine, record.unit)
 
     def _channels(self) -> ChannelRecord | None:
         return load_record(self.folder.stage("prune") / PLAN)

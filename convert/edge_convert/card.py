@@ -112,7 +112,8 @@ def built_again(manifest: Manifest) -> list[str]:
     differs = []
     if channels:
         differs.append(
-            f"which channels went was decided by times measured on {channels['machine']}, and these times are told here"
+            f"which channels went was decided by {channels['unit']}, measured by {channels['machine']}, and these "
+            "are told here"
         )
     if recipe["train"]["strategy"] != "none":
         differs.append("it was trained on several devices together, and their number changes the order of sums")

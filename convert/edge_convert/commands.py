@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--clock",
-    default="",
     metavar="COMMAND",
     help="Asks a device what int8 files cost, where channels are removed: 'ssh pi@ADDRESS edge time - --json'. "
     "Default: this machine.",
@@ -49,7 +48,7 @@ def convert(
     folds: int | None,
     logs: Path | None,
     beside: Path | None,
-    clock: str,
+    clock: str | None,
     weights: str | None,
     changes: tuple[str, ...],
 ) -> None:

@@ -16,7 +16,7 @@ from edge.split import assign_folds
 from edge_convert import export, network
 from edge_convert.builder import STAGES, Builder, Events, Leaks, Source, StageEvent
 from edge_convert.progress import finish
-from edge_convert.prune.clock import clock_of
+from edge_convert.prune.clock import Clock, ProgramClock
 from edge_convert.recipe import Recipe
 from edge_convert.repeat import Repeats, cross_validate, forget_repeats, repeat_seeds
 from edge_convert.report.tradeoff import read_beside
@@ -55,7 +55,7 @@ def convert(
     seeds: int = 1,
     folds: int = 0,
     beside: Path | None = None,
-    clock: str = "",
+    clock: str | None = None,
 ) -> Generator[StageEvent, None, Build]:
     """Labelled pictures to a bundle and a report.
 
@@ -65,7 +65,7 @@ def convert(
     folder. seeds: how many seeds to train with, on the same splits; the bundle is the recipe's own seed's. folds: of a
     cross-validation by group besides the bundle, 0 for none. beside: the `sweep.json` of a sweep whose cases the report
     shows beside this build. clock: the program that says what int8 files cost where channels are removed, see
-    `clock_of`. Yields what it is doing; returns where the results are.
+    `ProgramClock`. Yields what it is doing; returns where the results are.
     Raises DataError for a leaking or unusable data set, GateError (after the report is written) where the int8 model
     misses a gate.
     """
@@ -74,14 +74,14 @@ def convert(
     require_outside(out, data)
     dataset = read_dataset(data, group_pattern=group_pattern)
     check_early(recipe, dataset, seeds, folds)
-    check_clock(recipe, clock)
+    asked = check_clock(recipe, clock)
     others = None if beside is None else read_beside(beside)
     if logs is not None:
         require_writable(logs)
     with RunFolder.opened(out) as folder:
         yield StageEvent(stage="reading")
         source = Source(dataset=dataset, identity=dataset.identity(), leaks=leaks, seed=recipe.seed)
-        builder = Builder(recipe, folder, source, start=start, logs=logs, beside=others, clock=clock)
+        builder = Builder(recipe, folder, source, start=start, logs=logs, beside=others, clock=asked)
         yield from train_and_verify(builder)
         verification = builder.verification
         if verification.passed:
@@ -122,15 +122,19 @@ def require_outside(out: Path, data: Path) -> None:
         )
 
 
-def check_clock(recipe: Recipe, clock: str) -> None:
-    """Raise EdgeError for a clock that does not answer, or that nothing asks, before hours of training."""
-    if not clock:
-        return
+def check_clock(recipe: Recipe, clock: str | None) -> Clock | None:
+    """The clock that a command names, asked once. Raises EdgeError where it does not answer, or nothing would ask it:
+    before hours of training.
+    """
+    if clock is None:
+        return None
     if not recipe.prune.removes_channels:
         raise EdgeError(
             "a clock is only asked where channels are removed", remedy="leave --clock out, or set prune.method"
         )
-    finish(clock_of(clock).measure([]))
+    found = ProgramClock(clock)
+    finish(found.measure([]))
+    return found
 
 
 def check_early(recipe: Recipe, dataset: Dataset, seeds: int = 1, folds: int = 0) -> None:

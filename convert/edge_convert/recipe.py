@@ -126,6 +126,7 @@ class PruneRecipe:
     in `steps`, the last followed by `epochs` of training at `learning_rate`, each other by `between_epochs`, taught by
     the unpruned network (see `distill`). most_auc_lost: on validation, against the unpruned network; a step that loses
     more, fitted and not trained yet, is undone.
+    allocation: `global` removes wherever the loss is least for the cost, `uniform` the same share of every layer.
     importance: `taylor` (Molchanov et al. 2019) or `bn-scale` (Liu et al. 2017).
     """
 
@@ -138,6 +139,7 @@ class PruneRecipe:
     steps: int = 3
     between_epochs: int = 0
     most_auc_lost: float = 0.05
+    allocation: Literal["global", "uniform"] = "global"
     importance: Importance = "taylor"
     epochs: int = 3
     learning_rate: float = 3e-4

@@ -57,7 +57,7 @@ def _jobs(ctx: click.Context, param: click.Parameter, value: str) -> int | None:
     default=1.0,
     help="How much longer the device takes than this machine, for the budget; compare `edge bench` on both.",
 )
-@click.option("--clock", default="", metavar="COMMAND", help="Of the cases that remove channels: see edge convert.")
+@click.option("--clock", metavar="COMMAND", help="Of the cases that remove channels: see edge convert.")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Overrides a key in every case.")
 @click.option("--weights", type=str, help="Overrides network.weights in every case.")
 @click.option("--group-pattern", metavar="RE", help="Finds the patient or slide in each name, by one capture group.")
@@ -74,7 +74,7 @@ def sweep(
     budget_text: str | None,
     by: Literal["specificity", "auc"],
     latency_factor: float,
-    clock: str,
+    clock: str | None,
     changes: tuple[str, ...],
     weights: str | None,
     group_pattern: str | None,

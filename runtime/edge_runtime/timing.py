@@ -10,9 +10,10 @@ import tarfile
 import time
 from collections.abc import Callable, Generator, Sequence
 from importlib import metadata
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge import __version__
 from edge.errors import EdgeError, InterpreterError
@@ -70,6 +71,8 @@ def time_models(models: Sequence[tuple[str, bytes]]) -> Generator[tuple[int, int
     models: names and TFLite files. Yields how far it is: units done, and of how many. Raises InterpreterError for a
     file that the interpreter refuses.
     """
+    if not models:
+        return []
     runs, of = [], 2 * len(models)
     for name, model in models:
         runs.append(inference_of(name, model))
@@ -97,20 +100,16 @@ def inference_of(name: str, model: bytes) -> Callable[[], float]:
         with without_chatter():
             interpreter = find_interpreter()[1](model_content=model, num_threads=1)
             interpreter.allocate_tensors()
-            entries = interpreter.get_input_details()
-    except (ValueError, RuntimeError, SystemError):
+            for entry in interpreter.get_input_details():
+                interpreter.set_tensor(entry["index"], _noise(entry["shape"], np.dtype(entry["dtype"])))
+            # The first inference allocates, and is where a file fails that does not take random numbers.
+            interpreter.invoke()
+    except (ValueError, RuntimeError, SystemError) as error:
+        said = str(error).strip().splitlines()
         raise InterpreterError(
-            f"the interpreter refuses {name}", remedy="name TFLite files that this machine's interpreter can run"
+            f"the interpreter does not run {name}: {said[-1][:200] if said else type(error).__name__}",
+            remedy="time TFLite files of networks that take pictures and that this machine's interpreter can run",
         ) from None
-    random = np.random.default_rng(1)
-    for entry in entries:
-        kind = np.dtype(entry["dtype"])
-        if kind.kind in "iu":
-            limits = np.iinfo(kind)
-            numbers = random.integers(limits.min, limits.max, entry["shape"], kind, endpoint=True)
-        else:
-            numbers = random.random(entry["shape"]).astype(kind)
-        interpreter.set_tensor(entry["index"], numbers)
 
     def run() -> float:
         before = time.thread_time_ns()
@@ -118,6 +117,14 @@ def inference_of(name: str, model: bytes) -> Callable[[], float]:
         return (time.thread_time_ns() - before) / 1e3
 
     return run
+
+
+def _noise(shape: NDArray[np.int32], kind: np.dtype[Any]) -> NDArray[Any]:
+    random = np.random.default_rng(1)
+    if kind.kind not in "iu":
+        return random.random(shape).astype(kind)
+    limits = np.iinfo(kind)
+    return random.integers(limits.min, limits.max, shape, kind, endpoint=True)
 
 
 def pack_models(models: Sequence[bytes]) -> bytes:

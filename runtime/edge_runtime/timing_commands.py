@@ -24,7 +24,9 @@ def time(files: tuple[Path, ...], as_json: bool) -> int:
     from edge.files import read_ordinary
     from edge_runtime.timing import MICROSECONDS, Costs, read_models, this_machine, time_models
 
-    if files == (Path("-"),):
+    if Path("-") in files:
+        if len(files) > 1 or sys.stdin is None:
+            raise click.UsageError("- takes all files from standard input, and is named alone")
         models = read_models(sys.stdin.buffer)
     else:
         models = [(str(path), read_ordinary(path)) for path in files]

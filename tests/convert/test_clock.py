@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,7 +57,53 @@ def test_channels_go_by_what_the_clock_says_and_the_record_says_whose_word_it_wa
     assert record.unpruned_cost == (tmp_path / "unpruned.int8.tflite").stat().st_size
     assert record.measured <= 0.5
     assert json.loads((tmp_path / "latency.json").read_text())["machine"] == "a scale, bytes"
-    assert any("bytes, one thread, on a scale" in line for line in record.sentences())
+    assert any("bytes, by a scale" in line for line in record.sentences())
+
+
+def test_the_fact_that_the_runtimes_command_gives_is_told_and_not_its_remedy() -> None:
+    clock = ProgramClock(shlex.join([*EDGE, "time", "-", "--json"]))
+    with pytest.raises(EdgeError, match=r"does not run 00001\.tflite") as raised:
+        finish(clock.measure([PIECES[0], b"no network"]))
+    assert "error:" not in raised.value.message
+
+
+def test_a_clock_that_becomes_another_machines_is_refused(tmp_path: Path) -> None:
+    """As where another board took the address: at once, and when a killed build goes on."""
+    place = tmp_path / "machine"
+    place.write_text("a board")
+    text = BY_SIZE.replace('"a scale"', f"open({str(place)!r}).read()")
+    clock = ProgramClock(program(tmp_path, text))
+    finish(clock.measure(PIECES))
+    recipe = a_recipe(side_px=32, width=0.5)
+    recipe = replace(recipe, prune=replace(recipe.prune, steps=1))
+    prepared, model = a_set(24, 32), with_statistics(build_classifier(recipe))
+    files = {"folder": tmp_path, "table": tmp_path / "latency.json"}
+    for step in prune_channels(recipe, model, prepared, **files, clock=clock):
+        if step.note.startswith("step 1"):
+            break
+    place.write_text("another")
+    with pytest.raises(EdgeError, match="it was a board at first, and is another now"):
+        finish(clock.measure(PIECES))
+    with pytest.raises(EdgeError, match="step 1 was decided by a board, and the clock now is another"):
+        finish(prune_channels(recipe, model, prepared, **files, clock=ProgramClock(program(tmp_path, text))))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux ends a process with its parent")
+def test_a_clock_does_not_outlive_the_build_that_asked_it(tmp_path: Path) -> None:
+    told = tmp_path / "pid"
+    clock = program(tmp_path, f"import os, time\nopen({str(told)!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)")
+    asking = (
+        "import sys\nfrom edge_convert.prune.clock import ProgramClock\nlist(ProgramClock(sys.argv[1]).measure([]))"
+    )
+    build = subprocess.Popen([sys.executable, "-c", asking, clock])
+    deadline = time.monotonic() + 60
+    while not (told.exists() and told.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    build.kill()
+    build.wait()
+    while Path(f"/proc/{told.read_text()}").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{told.read_text()}").exists()
 
 
 @pytest.mark.parametrize(
@@ -63,10 +111,10 @@ def test_channels_go_by_what_the_clock_says_and_the_record_says_whose_word_it_wa
     [
         ("import sys; sys.exit('no route to the board')", "no route to the board"),
         ("import sys; sys.exit(3)", "exit status 3"),
-        ("print('ready')", "it printed no costs"),
+        ("print('ready')", "it printed no costs but 'ready"),
         ("print('{}')", "'machine' is missing"),
-        ('print(\'{"machine": "m", "unit": "u", "costs": [1.0]}\')', "2 files are to cost something"),
-        ('print(\'{"machine": "m", "unit": "u", "costs": [1.0, 0]}\')', "2 files are to cost something"),
+        ('print(\'{"machine": "m", "unit": "u", "costs": [1.0]}\')', "1 costs for 2 files"),
+        ('print(\'{"machine": "m", "unit": "u", "costs": [1.0, 0]}\')', "a file that costs nothing"),
         ('print(\'{"machine": "m", "unit": "u", "costs": [1.0, NaN]}\')', "a finite number is needed"),
     ],
     ids=["fails", "fails-silently", "chatter", "no-machine", "too-few", "nothing", "no-number"],

@@ -206,7 +206,9 @@ def test_the_exported_gradient_is_the_gradient_tapes(explained: tuple[Recipe, An
     for picture in clouds(6, seed=9):
         right = by_tape(recipe, model, picture, hires=True)
         assert right.max() > 0
-        worst.append(np.abs(network.explain(picture) - right).max() / right.max())
+        apart = np.abs(network.explain(picture) - right) / right.max()
+        assert (apart < 1e-2).mean() >= 0.9
+        worst.append(apart.max())
     assert min(worst) < 1e-4
     assert np.median(worst) < 1e-2
 

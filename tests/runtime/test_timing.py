@@ -80,5 +80,12 @@ def test_a_file_that_is_no_network_is_named(tmp_path: Path) -> None:
     (tmp_path / "text.tflite").write_text("no network")
     done = edge("time", tmp_path / "text.tflite")
     assert done.returncode == 1
+    assert "does not run" in done.stderr
     assert "text.tflite" in done.stderr
     assert edge("time", tmp_path / "gone.tflite").returncode == 1
+
+
+def test_standard_input_is_named_alone(files: list[Path]) -> None:
+    done = edge("time", "-", files[0])
+    assert done.returncode == 2
+    assert "named alone" in done.stderr

@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from edge.errors import EdgeError
 from edge.fields import build, plain
 from edge.files import write_atomically
 from edge_convert import export
@@ -22,7 +23,7 @@ from edge_convert.keras import keras
 from edge_convert.network import freeze, load_weights, save_weights
 from edge_convert.prepare import Prepared
 from edge_convert.progress import Progress, Steps
-from edge_convert.prune.choose import Chooser, composed
+from edge_convert.prune.choose import CHOOSERS, Chooser, composed
 from edge_convert.prune.clock import Clock, OwnClock
 from edge_convert.prune.cut import Plan, cut
 from edge_convert.prune.graph import ChannelGraph
@@ -87,8 +88,8 @@ def prune_channels(
     for step in range(1, recipe.prune.steps + 1):
         decision = yield from pruner.decide(step, smaller, decisions)
         decisions.append(decision)
-        if not decision.record.undone:
-            yield Progress(done=1, total=1, note=_sentence(decision.record))
+        yield Progress(done=1, total=1, note=_sentence(decision.record))
+        fitted = None
         if not decision.record.undone:
             with on.building(recipe.train.precision):
                 candidate = cut(smaller, decision.cut)
@@ -97,13 +98,13 @@ def prune_channels(
             if lost <= recipe.prune.most_auc_lost:
                 smaller, plan = candidate, composed(plan, decision.cut)
             else:
-                decisions[-1] = _undone(decision, decisions[:-1], f"it would have lost {lost:.4f} of validation AUC")
-        is_last = step == recipe.prune.steps or bool(decisions[-1].record.undone)
+                decisions[-1] = decision = pruner.undo(decision, decisions[:-1], lost)
+                yield Progress(done=1, total=1, note=_sentence(decision.record))
+        undone = bool(decision.record.undone)
         if plan != Plan():
-            passes = recipe.prune.epochs if is_last else recipe.prune.between_epochs
-            history += yield from pruner.train(step, smaller, passes, keeping)
-        if decisions[-1].record.undone:
-            yield Progress(done=1, total=1, note=_sentence(decisions[-1].record))
+            passes = recipe.prune.epochs if undone or step == recipe.prune.steps else recipe.prune.between_epochs
+            history += yield from pruner.train(step, smaller, passes, None if undone else fitted, keeping)
+        if undone:
             break
     return smaller, history, _record(recipe, unpruned, smaller, plan, decisions)
 
@@ -126,10 +127,28 @@ class _Pruner:
         """What the step removes from the model as the steps before left it."""
         path = self.folder / f"step-{step}.json"
         if path.exists():
-            return build(Decision, json.loads(path.read_text(encoding="utf-8")))
+            decided = build(Decision, json.loads(path.read_text(encoding="utf-8")))
+            now = yield from self.clock.measure([])
+            if (now.machine, now.unit) != (decided.costs.machine, decided.costs.unit):
+                raise EdgeError(
+                    f"step {step} was decided by {decided.costs.machine}, and the clock now is {now.machine}",
+                    remedy="go on with the clock that it began with, or begin again with --from prune",
+                )
+            return decided
         decision = yield from self._decide(step, model, before)
-        write_atomically(path, json.dumps(plain(decision)).encode())
+        self._write(decision)
         return decision
+
+    def undo(self, decision: Decision, before: Sequence[Decision], lost: float) -> Decision:
+        """Take a step back that broke the network, on disk too. lost: of validation AUC."""
+        undone = _undone(decision, before, f"it would have lost {lost:.4f} of validation AUC")
+        self._write(undone)
+        return undone
+
+    def _write(self, decision: Decision) -> None:
+        write_atomically(
+            self.folder / f"step-{decision.record.step}.json", json.dumps(plain(decision), indent=1).encode()
+        )
 
     def _decide(self, step: int, model: Any, before: Sequence[Decision]) -> Steps[Decision]:
         prune = self.recipe.prune
@@ -145,7 +164,7 @@ class _Pruner:
         aim = wanted * (before[-1].record.predicted / before[-1].record.measured if before else 1.0)
         tried = list[Decision]()
         for _ in range(TRIES):
-            chooser = Chooser(graph, table, scores)
+            chooser = CHOOSERS[prune.allocation](graph, table, scores)
             plan = chooser.reach(aim * whole)
             costs = yield from self._measured(cut(model, plan))
             share = _share(costs)
@@ -196,8 +215,13 @@ class _Pruner:
         _save(model, weights)
         return best
 
-    def train(self, step: int, model: Any, passes: int, keeping: Keeping | None) -> Steps[list[Epoch]]:
-        """Train all layers of the model, or read the weights that an interrupted run left. Returns the epochs."""
+    def train(
+        self, step: int, model: Any, passes: int, fitted: Epoch | None, keeping: Keeping | None
+    ) -> Steps[list[Epoch]]:
+        """Train all layers of the model, or read the weights that an interrupted run left. Returns the epochs.
+
+        fitted: what the model reaches now, where that was measured.
+        """
         weights, epochs = self.folder / f"step-{step}.npz", self.folder / f"step-{step}.history.json"
         if weights.exists():
             load_weights(model, weights)
@@ -214,7 +238,7 @@ class _Pruner:
             self.prepared,
             phase=phase,
             # What was there before counts too: where training brings nothing, it stays.
-            best=validated(phase, self.recipe, self.prepared, model),
+            best=fitted or validated(phase, self.recipe, self.prepared, model),
             on=devices(recipe.train.strategy),
             keeping=keeping,
             teacher=teacher,

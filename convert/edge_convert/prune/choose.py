@@ -1,4 +1,4 @@
-"""Which channels to remove: always those whose loss is least for what they cost."""
+"""Which channels to remove: always those whose loss is least for what they cost; or of every group the same share."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from edge_convert.prune.latency import MULTIPLE, CostlyLayer, LatencyTable
 STRIDES = (1, 2, 3, 4)
 """How many times MULTIPLE channels one move may take: where a kernel works on 32 at a time, 8 alone buy nothing."""
 
-LEAST_SAVED = 1e-3
-"""In the clock's unit, microseconds or more of them: less is no saving."""
+LEAST_SAVED = 1e-6
+"""Of what all layers cost at first: less is no saving, whatever the clock's unit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +46,7 @@ class Chooser:
         for layer in table.layers:
             for name in {*layer.takes, *layer.gives}:
                 self._of_group.setdefault(name, []).append(layer)
+        self._least_saved = LEAST_SAVED * self.cost()
 
     def cost(self) -> float:
         """What all layers of the table cost, with what is left."""
@@ -83,7 +84,7 @@ class Chooser:
                 return
             layers = self._of_group.get(name, ())
             saved = sum(self._layer_cost(layer) - self._layer_cost(layer, {name: fewer}) for layer in layers)
-            if saved > LEAST_SAVED:
+            if saved > self._least_saved:
                 yield _Move(
                     price=(self._lost_at(name, fewer) - self._lost_at(name, left)) / saved, group=name, left=fewer
                 )
@@ -93,7 +94,7 @@ class Chooser:
         own = [name for name, group in self._graph.groups.items() if set(group.makers) <= set(branch.layers)]
         within = {*branch.layers, branch.name} - self._gone
         saved = sum(self._layer_cost(layer) for layer in self._table.layers if layer.name in within)
-        if own and saved > LEAST_SAVED:
+        if own and saved > self._least_saved:
             lost = sum(self._lost_at(name, 0) - self._lost_at(name, self._left[name]) for name in own)
             yield _Move(price=lost / saved, branch=branch.name)
 
@@ -119,6 +120,24 @@ class Chooser:
             if self._left[name] < group.size and not set(group.makers) <= self._gone:
                 kept[name] = tuple(sorted(int(c) for c in self._ranked[name][group.size - self._left[name] :]))
         return Plan(kept=kept, dropped=tuple(b.name for b in self._graph.branches if b.name in self._gone))
+
+
+class UniformChooser(Chooser):
+    """Leaves the same share of every group, as a narrower network would: what any choice must beat. Blocks stay."""
+
+    def reach(self, cost: float) -> Plan:
+        """The largest share whose predicted cost is `cost` or less. Returns what is left."""
+        for percent in range(100, -1, -1):
+            for name, group in self._graph.groups.items():
+                wanted = round(percent / 100 * group.size / MULTIPLE) * MULTIPLE
+                self._left[name] = min(group.size, max(MULTIPLE, wanted))
+            if self.cost() <= cost:
+                break
+        return self._plan()
+
+
+CHOOSERS: dict[str, type[Chooser]] = {"global": Chooser, "uniform": UniformChooser}
+"""By `prune.allocation`."""
 
 
 def composed(first: Plan, then: Plan) -> Plan:

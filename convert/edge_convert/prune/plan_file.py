@@ -84,7 +84,7 @@ class ChannelRecord:
             f"blocks removed whole; parameters {self.parameters_before:,} before, {self.parameters_after:,} after",
             f"int8 inference, share of what the unpruned network's costs: {self.target:.2f} wanted, "
             f"{self.predicted:.3f} predicted by the table of layers, {self.measured:.3f} measured "
-            f"({self.pruned_cost:,.0f} against {self.unpruned_cost:,.0f} {self.unit}, one thread, on {self.machine})",
+            f"({self.pruned_cost:,.6g} against {self.unpruned_cost:,.6g} {self.unit}, by {self.machine})",
         ]
         lines += [
             f"step {step.step} was undone: {step.undone} ({step.measured:.3f} measured)"

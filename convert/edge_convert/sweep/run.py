@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from edge.dataset import Dataset, read_dataset
 from edge.errors import EdgeError
@@ -19,7 +19,7 @@ from edge_convert.export import file_of
 from edge_convert.pack import versions
 from edge_convert.pipeline import check_clock, check_early, require_outside
 from edge_convert.prepare import require_classes
-from edge_convert.progress import Progress, translate
+from edge_convert.progress import Progress, finish, translate
 from edge_convert.recipe import Recipe
 from edge_convert.report.tradeoff import Kind, kind_of
 from edge_convert.run_folder import RunFolder
@@ -31,6 +31,8 @@ from edge_convert.sweep.process import CaseProcess, Heard
 from edge_convert.sweep.timing import ROUNDS, Timing, time_together
 from edge_convert.verify import ModelSize, Verification, load_verification
 from edge_runtime.timing import Machine, this_machine
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +96,8 @@ class Sweep:
 class Plan:
     """What is to be built: checked, and nothing trained yet. dataset: of `data`, not fingerprinted yet.
 
-    clock: of the cases that remove channels, see `clock_of`.
+    clock: of the cases that remove channels, see `ProgramClock`; None: this machine. clock_is: where and in what it
+    measures.
     """
 
     cases: tuple[Case, ...]
@@ -103,11 +106,8 @@ class Plan:
     dataset: Dataset
     leaks: Leaks
     group_pattern: str | None
-    clock: str = ""
-
-    def clock_for(self, case: Case) -> str:
-        """The clock where the case asks one."""
-        return self.clock if case.recipe.prune.removes_channels else ""
+    clock: str | None = None
+    clock_is: tuple[str, str] | None = None
 
     def described(self) -> tuple[Any, ...]:
         """Data set and versions, for the cases' keys. Reads every picture's file. Raises DataError."""
@@ -127,7 +127,7 @@ def plan_sweep(
     leaks: Leaks = "refuse",
     group_pattern: str | None = None,
     skip_impossible: bool = False,
-    clock: str = "",
+    clock: str | None = None,
 ) -> Plan:
     """The cases, every one of them checked. Raises EdgeError as `make_cases` does and for a clock that does not answer,
     and DataError for the data set.
@@ -139,9 +139,9 @@ def plan_sweep(
         require_classes(changed, dataset)
 
     cases, impossible = make_cases(recipe, axes, check, skip_impossible=skip_impossible)
-    if clock:
-        asking = next((case.recipe for case in cases if case.recipe.prune.removes_channels), recipe)
-        check_clock(asking, clock)
+    asking = next((case.recipe for case in cases if case.recipe.prune.removes_channels), cases[0].recipe)
+    asked = check_clock(asking, clock)
+    where = finish(asked.measure([])) if asked else None
     return Plan(
         cases=tuple(cases),
         impossible=tuple(impossible),
@@ -150,6 +150,7 @@ def plan_sweep(
         leaks=leaks,
         group_pattern=group_pattern,
         clock=clock,
+        clock_is=(where.machine, where.unit) if where else None,
     )
 
 
@@ -192,7 +193,7 @@ class _Builds:
         self._plan, self._out = plan, out
         self._folders = find_folders(plan.cases, out)
         described = plan.described()
-        self._keys = {case.name: case_key(case.recipe, (*described, plan.clock_for(case))) for case in plan.cases}
+        self._keys = {case.name: case_key(case.recipe, (*described, _asks(case, plan.clock_is))) for case in plan.cases}
         self._numbers = {case.name: number for number, case in enumerate(plan.cases, start=1)}
         self._heard: queue.Queue[Heard] = queue.Queue()
         self._running: dict[str, CaseProcess] = {}
@@ -240,7 +241,7 @@ class _Builds:
                     "data": str(self._plan.data),
                     "leaks": self._plan.leaks,
                     "group_pattern": self._plan.group_pattern,
-                    "clock": self._plan.clock_for(case),
+                    "clock": _asks(case, self._plan.clock),
                 }
                 prepared = self._prepared.get(key)
                 self._running[case.name] = CaseProcess(case, folder, source, prepared, self._heard)
@@ -293,6 +294,11 @@ class _Builds:
     def _event(self, case: Case, stage: str, *, ended: bool = False, progress: Progress | None = None) -> SweepEvent:
         number, of = self._numbers[case.name], len(self._numbers)
         return SweepEvent(case=case.name, number=number, of=of, stage=stage, ended=ended, progress=progress)
+
+
+def _asks(case: Case, clock: T) -> T | None:
+    """The clock where the case asks one."""
+    return clock if case.recipe.prune.removes_channels else None
 
 
 def _row(case: Case, folder: Path, state: State, reason: str) -> Row:
