@@ -307,7 +307,7 @@ def test_a_network_pruned_in_a_step_is_built_again_from_disk(tmp_path: Path) -> 
 
 def test_a_step_that_breaks_the_network_is_undone_and_the_reason_is_on_record(tmp_path: Path) -> None:
     """The unpruned network's own answers are the labels, so it is never wrong; what is left of it at the least is."""
-    recipe = a_recipe(side_px=32, width=0.5)
+    recipe = a_recipe(side_px=32)
     recipe = replace(recipe, prune=replace(recipe.prune, target_latency=0.05, steps=1, most_auc_lost=0.0))
     prepared = as_prepared(smooth_noise(96, 1, 32))
     model, backbone = build_classifier(recipe), find_backbone(recipe.network.backbone)

@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from channel_networks import a_recipe, a_set, with_statistics
@@ -17,11 +18,13 @@ from conftest import EDGE
 from edge.errors import EdgeError
 from edge_convert.network import build_classifier
 from edge_convert.pipeline import check_clock
-from edge_convert.progress import finish
+from edge_convert.progress import Steps, finish
 from edge_convert.prune.channels import prune_channels
 from edge_convert.prune.clock import ProgramClock
 from edge_convert.prune.piece import Piece, as_tflite
+from edge_convert.prune.plan_file import ChannelRecord
 from edge_convert.recipe import PruneRecipe
+from edge_convert.train.epoch import Epoch
 from edge_runtime.timing import MICROSECONDS, this_machine
 
 PIECES = [as_tflite(Piece(kind="dense", rows=1, columns=1, taken=taken, given=16)) for taken in (16, 512)]
@@ -46,18 +49,30 @@ def test_the_runtimes_own_command_is_a_clock() -> None:
     assert len(found.costs) == 2
 
 
-def test_channels_go_by_what_the_clock_says_and_the_record_says_whose_word_it_was(tmp_path: Path) -> None:
-    """By a clock that weighs files, the pruned one weighs what was wanted."""
-    recipe = a_recipe(side_px=32, width=0.5)
-    model = with_statistics(build_classifier(recipe))
-    clock = ProgramClock(program(tmp_path, BY_SIZE))
-    steps = prune_channels(recipe, model, a_set(24, 32), folder=tmp_path, table=tmp_path / "latency.json", clock=clock)
-    _, _, record = finish(steps)
+def test_channels_go_by_what_the_clock_says_and_by_no_other_clock_from_then_on(tmp_path: Path) -> None:
+    """By a clock that weighs files, the pruned one weighs what was wanted; another scale's answer is refused."""
+    place = tmp_path / "machine"
+    place.write_text("a scale")
+    command = program(tmp_path, BY_SIZE.replace('"a scale"', f"open({str(place)!r}).read()"))
+    clock = ProgramClock(command)
+    recipe = a_recipe(side_px=32)
+    recipe = replace(recipe, prune=replace(recipe.prune, steps=1))
+    prepared, model = a_set(24, 32), with_statistics(build_classifier(recipe))
+
+    def pruned(clock: ProgramClock) -> Steps[tuple[Any, list[Epoch], ChannelRecord]]:
+        return prune_channels(recipe, model, prepared, folder=tmp_path, table=tmp_path / "latency.json", clock=clock)
+
+    _, _, record = finish(pruned(clock))
     assert (record.machine, record.unit) == ("a scale", "bytes")
     assert record.unpruned_cost == (tmp_path / "unpruned.int8.tflite").stat().st_size
     assert record.measured <= 0.5
     assert json.loads((tmp_path / "latency.json").read_text())["machine"] == "a scale, bytes"
     assert any("bytes, by a scale" in line for line in record.sentences())
+    place.write_text("another")
+    with pytest.raises(EdgeError, match="it was a scale at first, and is another now"):
+        finish(clock.measure(PIECES))
+    with pytest.raises(EdgeError, match="step 1 was decided by a scale, and the clock now is another"):
+        finish(pruned(ProgramClock(command)))
 
 
 def test_the_fact_that_the_runtimes_command_gives_is_told_and_not_its_remedy() -> None:
@@ -65,27 +80,6 @@ def test_the_fact_that_the_runtimes_command_gives_is_told_and_not_its_remedy() -
     with pytest.raises(EdgeError, match=r"does not run 00001\.tflite") as raised:
         finish(clock.measure([PIECES[0], b"no network"]))
     assert "error:" not in raised.value.message
-
-
-def test_a_clock_that_becomes_another_machines_is_refused(tmp_path: Path) -> None:
-    """As where another board took the address: at once, and when a killed build goes on."""
-    place = tmp_path / "machine"
-    place.write_text("a board")
-    text = BY_SIZE.replace('"a scale"', f"open({str(place)!r}).read()")
-    clock = ProgramClock(program(tmp_path, text))
-    finish(clock.measure(PIECES))
-    recipe = a_recipe(side_px=32, width=0.5)
-    recipe = replace(recipe, prune=replace(recipe.prune, steps=1))
-    prepared, model = a_set(24, 32), with_statistics(build_classifier(recipe))
-    files = {"folder": tmp_path, "table": tmp_path / "latency.json"}
-    for step in prune_channels(recipe, model, prepared, **files, clock=clock):
-        if step.note.startswith("step 1"):
-            break
-    place.write_text("another")
-    with pytest.raises(EdgeError, match="it was a board at first, and is another now"):
-        finish(clock.measure(PIECES))
-    with pytest.raises(EdgeError, match="step 1 was decided by a board, and the clock now is another"):
-        finish(prune_channels(recipe, model, prepared, **files, clock=ProgramClock(program(tmp_path, text))))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux ends a process with its parent")

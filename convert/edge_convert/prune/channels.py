@@ -166,6 +166,8 @@ class _Pruner:
         for _ in range(TRIES):
             chooser = CHOOSERS[prune.allocation](graph, table, scores)
             plan = chooser.reach(aim * whole)
+            if tried and plan == tried[-1].cut:
+                break
             costs = yield from self._measured(cut(model, plan))
             share = _share(costs)
             record = StepRecord(step=step, wanted=wanted, predicted=chooser.cost() / whole, measured=share)
