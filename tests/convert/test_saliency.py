@@ -202,15 +202,13 @@ def test_the_exported_gradient_is_the_gradient_tapes(explained: tuple[Recipe, An
     """
     recipe, model, _ = explained
     network = Network(model_entry(recipe, "float32"), export_float(recipe, model), side_px=SIDE_PX, classes=2)
-    worst = []
-    for picture in clouds(6, seed=9):
+    apart = []
+    for picture in clouds(12, seed=9):
         right = by_tape(recipe, model, picture, hires=True)
         assert right.max() > 0
-        apart = np.abs(network.explain(picture) - right) / right.max()
-        assert (apart < 1e-2).mean() >= 0.9
-        worst.append(apart.max())
-    assert min(worst) < 1e-4
-    assert np.median(worst) < 1e-2
+        apart.append(np.abs(network.explain(picture) - right) / right.max())
+    assert min(picture.max() for picture in apart) < 1e-4
+    assert (np.array(apart) < 1e-2).mean() >= 0.9
 
 
 def test_weights_that_two_signatures_use_are_stored_once(explained: tuple[Recipe, Any, bytes]) -> None:
