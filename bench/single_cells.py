@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -22,7 +21,6 @@ from numpy.typing import NDArray
 from edge.cli import FILE
 
 SIDE_PX = 96
-CELLS_A_TILE = 1
 # Of a red cell among the tiles' pixels.
 SMALLEST, LARGEST = 1200, 8000
 
@@ -38,7 +36,7 @@ def main(data: Path, out: Path) -> None:
         for tile in csv.DictReader(stream):
             picture = cv2.imread(str(data / tile["path"]))
             boxes = json.loads(tile["boxes_xywh"] or "[]")
-            centres = [(x + w // 2, y + h // 2) for x, y, w, h in boxes] if boxes else list(_cells(picture))
+            centres = [(x + w // 2, y + h // 2) for x, y, w, h in boxes] if boxes else _largest_cell(picture)
             for number, centre in enumerate(centres):
                 name = f"images/{Path(tile['path']).stem}_{number}.png"
                 cv2.imwrite(str(out / name), _square(picture, centre))
@@ -48,15 +46,18 @@ def main(data: Path, out: Path) -> None:
     click.echo(f"{len(rows)} cells")
 
 
-def _cells(picture: NDArray[np.uint8]) -> Iterator[tuple[int, int]]:
-    """Centres of the cells that lie whole in the tile, the largest first: darker in green than Otsu's threshold."""
+def _largest_cell(picture: NDArray[np.uint8]) -> list[tuple[int, int]]:
+    """The centre of the largest blob of a red cell's size that is darker in green than Otsu's threshold, if any is."""
     green = cv2.GaussianBlur(picture[..., 1], (0, 0), 3)
     _, dark = cv2.threshold(green, 0, 255, cv2.THRESH_BINARY_INV | cv2.THRESH_OTSU)
+    # The first component is the background.
     _, _, found, centres = cv2.connectedComponentsWithStats(dark)
-    order = np.argsort(-found[:, cv2.CC_STAT_AREA])
-    sized = [n for n in order if n and SMALLEST <= found[n, cv2.CC_STAT_AREA] <= LARGEST]
-    for n in sized[:CELLS_A_TILE]:
-        yield int(centres[n, 0]), int(centres[n, 1])
+    areas = found[1:, cv2.CC_STAT_AREA]
+    sized = np.where((areas >= SMALLEST) & (areas <= LARGEST), areas, 0)
+    if not sized.any():
+        return []
+    across, down = centres[1 + int(sized.argmax())]
+    return [(int(across), int(down))]
 
 
 def _square(picture: NDArray[np.uint8], centre: tuple[int, int]) -> NDArray[np.uint8]:

@@ -341,8 +341,7 @@ class Builder:
         record = self._channels()
         if self.clock is None or record is None:
             return False
-        where = finish(self.clock.measure([]))
-        return (where.machine, where.unit) != (record.machine, record.unit)
+        return finish(self.clock.measure([])).scale != (record.machine, record.unit)
 
     def _channels(self) -> ChannelRecord | None:
         return load_record(self.folder.stage("prune") / PLAN)

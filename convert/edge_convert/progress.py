@@ -6,6 +6,10 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TypeVar
 
+from edge.steps import finish
+
+__all__ = ["Progress", "Steps", "finish", "translate"]
+
 A = TypeVar("A")
 B = TypeVar("B")
 T = TypeVar("T")
@@ -22,18 +26,6 @@ class Progress:
 
 Steps = Generator[Progress, None, T]
 """A long step: yields how far it is and returns its result."""
-
-
-def finish(steps: Generator[A, None, T], on_step: Callable[[A], object] | None = None) -> T:
-    """Run a long step to its end. on_step: is given each thing that it yields. Returns its result."""
-    while True:
-        try:
-            step = next(steps)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        if on_step is not None:
-            on_step(step)
 
 
 def translate(steps: Generator[A, None, T], change: Callable[[A], B]) -> Generator[B, None, T]:

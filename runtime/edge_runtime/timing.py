@@ -55,6 +55,11 @@ class Costs:
     unit: str
     costs: tuple[float, ...]
 
+    @property
+    def scale(self) -> tuple[str, str]:
+        """Machine and unit: only costs with the same ones can be compared."""
+        return self.machine, self.unit
+
 
 def this_machine() -> Machine:
     """The machine that this runs on."""

@@ -22,6 +22,7 @@ def time(files: tuple[Path, ...], as_json: bool) -> int:
     """
     from edge.fields import plain
     from edge.files import read_ordinary
+    from edge.steps import finish
     from edge_runtime.timing import MICROSECONDS, Costs, read_models, this_machine, time_models
 
     if Path("-") in files:
@@ -30,15 +31,8 @@ def time(files: tuple[Path, ...], as_json: bool) -> int:
         models = read_models(sys.stdin.buffer)
     else:
         models = [(str(path), read_ordinary(path)) for path in files]
-    steps = time_models(models)
     with progress_bar() as bar:
-        while True:
-            try:
-                done, of = next(steps)
-            except StopIteration as end:
-                costs: list[float] = end.value
-                break
-            bar.show("timing", done, of)
+        costs = finish(time_models(models), lambda far: bar.show("timing", *far))
     found = Costs(machine=this_machine().key, unit=MICROSECONDS, costs=tuple(costs))
     if as_json:
         click.echo(json.dumps(plain(found)))

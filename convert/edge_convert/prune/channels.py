@@ -129,7 +129,7 @@ class _Pruner:
         if path.exists():
             decided = build(Decision, json.loads(path.read_text(encoding="utf-8")))
             now = yield from self.clock.measure([])
-            if (now.machine, now.unit) != (decided.costs.machine, decided.costs.unit):
+            if now.scale != decided.costs.scale:
                 raise EdgeError(
                     f"step {step} was decided by {decided.costs.machine}, and the clock now is {now.machine}",
                     remedy="go on with the clock that it began with, or begin again with --from prune",

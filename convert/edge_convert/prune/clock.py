@@ -69,7 +69,7 @@ class ProgramClock:
             return self._asked
         yield Progress(done=0, total=1, note=f"asking the clock about {len(models)} files" if len(models) > 2 else "")
         found = self._read(self._run(pack_models(models)), len(models))
-        if self._asked and (found.machine, found.unit) != (self._asked.machine, self._asked.unit):
+        if self._asked and found.scale != self._asked.scale:
             raise self._failed(f"it was {self._asked.machine} at first, and is {found.machine} now")
         self._asked = replace(found, costs=())
         yield Progress(done=1, total=1)

@@ -130,8 +130,7 @@ def _moved(whole: Piece, kind: Kind, kernel: tuple[int, int], layer: Any) -> Pie
 def measure_table(graph: ChannelGraph, path: Path, clock: Clock) -> Steps[LatencyTable]:
     """Measure the network's layers, or read what was measured there before. path: the JSON file that keeps it."""
     layers = costly_layers(graph)
-    where = yield from clock.measure([])
-    machine = f"{where.machine}, {where.unit}"
+    machine = ", ".join((yield from clock.measure([])).scale)
     kept = _read(path, machine)
     missing = [piece for piece in dict.fromkeys(layer.piece for layer in layers) if piece not in kept]
     axes = _axes_of(graph, layers)

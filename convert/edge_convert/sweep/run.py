@@ -141,7 +141,6 @@ def plan_sweep(
     cases, impossible = make_cases(recipe, axes, check, skip_impossible=skip_impossible)
     asking = next((case.recipe for case in cases if case.recipe.prune.removes_channels), cases[0].recipe)
     asked = check_clock(asking, clock)
-    where = finish(asked.measure([])) if asked else None
     return Plan(
         cases=tuple(cases),
         impossible=tuple(impossible),
@@ -150,7 +149,7 @@ def plan_sweep(
         leaks=leaks,
         group_pattern=group_pattern,
         clock=clock,
-        clock_is=(where.machine, where.unit) if where else None,
+        clock_is=finish(asked.measure([])).scale if asked else None,
     )
 
 
