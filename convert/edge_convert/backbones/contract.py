@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.errors import RecipeError
+from edge_convert.keras import keras
 
 WEIGHT_SOURCES = ("imagenet", "package", "none")
 
@@ -78,6 +79,8 @@ class Backbone:
     def build(self, side_px: int, width: float, weights: str) -> Any:
         """The network as `make` gives it. Raises RecipeError for a side, width or weights that it does not have."""
         self.check(side_px, width, weights)
+        # Keras numbers unnamed layers by what the process built before; a build's stages find layers by their names.
+        keras().backend.reset_uids()
         return self.make(side_px, width, weights)
 
     def check(self, side_px: int, width: float, weights: str) -> None:
