@@ -11,6 +11,7 @@ import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from edge_convert.report.tradeoff import kind_of, read_beside
 from edge_convert.run_folder import RunFolder
 from edge_convert.sweep.choice import Sample, choose, sample_of
 from edge_convert.sweep.grid import lay_over, make_cases, parse_grid, recipe_digest, to_toml
+from edge_convert.sweep.kept import shared_keys
 from edge_convert.sweep.memory import room_for_another
 from edge_convert.sweep.pareto import Point, best, dominates, front, parse_budget
 from edge_convert.verify import Verification, load_verification
@@ -353,6 +355,23 @@ def test_a_stage_that_another_build_made_is_shared_without_a_copy(tiny_build: Ti
     assert theirs.exists()
 
 
+def test_cases_share_the_stages_that_their_recipes_agree_in(recipe: Recipe) -> None:
+    def keys(**changes: Any) -> dict[str, str]:
+        return shared_keys(lay_over(recipe, {name.replace("__", "."): value for name, value in changes.items()}))
+
+    own = keys()
+    assert list(own) == ["data", "finetune"]
+    assert keys(prune__method="channels", quantize__repair=True, distill__share=1.0) == own
+    assert keys(train__epochs=7)["data"] == own["data"]
+    for name, value in {"train__epochs": 7, "network__width": 0.5, "seed": 9, "network__side_px": 128}.items():
+        assert keys(**{name: value})["finetune"] != own["finetune"], name
+    assert keys(network__side_px=128)["data"] != own["data"]
+    taught = keys(teacher="resnet50")
+    assert list(taught) == ["data", "teacher", "finetune"]
+    assert keys(teacher="resnet50", distill__share=0.3)["teacher"] == taught["teacher"]
+    assert keys(teacher="resnet50", distill__share=0.3)["finetune"] != taught["finetune"]
+
+
 # Both differ after the training, which they find done. No network reaches an AUC of 1.1.
 GRID = ("--grid", "decision.calibration,gates.min_auc=[platt,0.0],[none,1.1]")
 BUILT, MISSED = "decision.calibration=platt,gates.min_auc=0.0", "decision.calibration=none,gates.min_auc=1.1"
@@ -366,8 +385,8 @@ def swept(tiny_build: TinyBuild, tmp_path_factory: pytest.TempPathFactory) -> Pa
     folder = tmp_path_factory.mktemp("sweep")
     (folder / "tiny.toml").write_text(RECIPE)
     shutil.copytree(tiny_build.run, folder / "out" / BUILT)
-    # The second one has to find the prepared pictures with the first.
-    shutil.copytree(tiny_build.run, folder / "out" / MISSED, ignore=shutil.ignore_patterns("data"))
+    # The second one has to find the prepared pictures and the trained network with the first.
+    shutil.copytree(tiny_build.run, folder / "out" / MISSED, ignore=shutil.ignore_patterns("data", "finetune"))
     words = ["sweep", folder / "tiny.toml", "--data", tiny_build.data, "--out", folder / "out", *GRID]
     with (folder / "killed").open("w") as log:
         process = subprocess.Popen([*EDGE, *map(str, words)], stderr=log, stdout=log)

@@ -54,9 +54,9 @@ def main() -> None:
 
 def _build(job: dict[str, Any], send: Send) -> None:
     recipe, out = build(Recipe, job["recipe"]), Path(job["out"])
-    if job["data_from"]:
-        with RunFolder.opened(out) as folder:
-            folder.adopt("data", RunFolder(Path(job["data_from"])))
+    with RunFolder.opened(out) as folder:
+        for stage, other in job["shared"].items():
+            folder.adopt(stage, RunFolder(Path(other)))
     options = {name: job[name] for name in ("leaks", "group_pattern", "clock")}
     steps = pipeline.convert(recipe, Path(job["data"]), out, **options)
     last = ("", 0.0)

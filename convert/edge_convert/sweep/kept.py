@@ -14,6 +14,7 @@ from edge_convert.export import calibration_source
 from edge_convert.recipe import Recipe
 from edge_convert.run_folder import RunFolder, key_of
 from edge_convert.sweep.grid import Case, recipe_digest, to_toml
+from edge_convert.train.finetune import teachers_recipe
 
 MARK = "case.json"
 RECIPE = "recipe.toml"
@@ -80,6 +81,17 @@ def _mark(folder: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def data_key(recipe: Recipe) -> str:
-    """What a recipe says of the data stage."""
-    return key_of(plain(recipe.preprocessing), recipe.classes, recipe.positive, recipe.seed)
+def shared_keys(recipe: Recipe) -> dict[str, str]:
+    """By stage, what a recipe says of it and of those before it: cases that agree in one take it from one another.
+
+    They are stages that cases often agree in and that take long. In the order of a build.
+    """
+    data = key_of(plain(recipe.preprocessing), recipe.classes, recipe.positive, recipe.seed)
+    found = {"data": data}
+    taught = None
+    if recipe.teacher != "none":
+        its = teachers_recipe(recipe)
+        found["teacher"] = key_of(data, plain(its.network), weights_key(its.network.weights), plain(its.train))
+        taught = found["teacher"], plain(recipe.distill)
+    network = plain(recipe.network), weights_key(recipe.network.weights)
+    return {**found, "finetune": key_of(data, *network, plain(recipe.train), taught)}

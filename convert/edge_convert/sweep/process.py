@@ -25,9 +25,9 @@ class CaseProcess:
     """One build in a process of its own, which ends with this one, however that ends."""
 
     def __init__(
-        self, case: Case, folder: Path, source: dict[str, Any], data_from: Path | None, heard: queue.Queue[Heard]
+        self, case: Case, folder: Path, source: dict[str, Any], shared: dict[str, Path], heard: queue.Queue[Heard]
     ) -> None:
-        """source: where the pictures are and how they are read. data_from: a build whose data stage is the same.
+        """source: where the pictures are and how they are read. shared: by stage, a build that has made the same one.
 
         heard: gets what the process says, and at its end None.
         """
@@ -36,7 +36,7 @@ class CaseProcess:
         job = {
             "recipe": plain(case.recipe),
             "out": str(folder),
-            "data_from": str(data_from) if data_from else "",
+            "shared": {stage: str(build) for stage, build in shared.items()},
             **source,
         }
         with (folder / LOG).open("ab") as log:

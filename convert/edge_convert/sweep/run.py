@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from edge.dataset import Dataset, read_dataset
 from edge.errors import EdgeError
-from edge_convert.builder import Leaks
+from edge_convert.builder import STAGES, Leaks
 from edge_convert.export import file_of
 from edge_convert.pack import versions
 from edge_convert.pipeline import check_clock, check_early, require_outside
@@ -24,7 +24,7 @@ from edge_convert.recipe import Recipe
 from edge_convert.report.tradeoff import Kind, kind_of
 from edge_convert.run_folder import RunFolder
 from edge_convert.sweep.grid import Axis, Case, Impossible, Settings, make_cases
-from edge_convert.sweep.kept import State, case_key, data_key, find_folders, finished_state, mark_begun, mark_finished
+from edge_convert.sweep.kept import State, case_key, find_folders, finished_state, mark_begun, mark_finished, shared_keys
 from edge_convert.sweep.memory import most_builds, room_for_another
 from edge_convert.sweep.pareto import Point
 from edge_convert.sweep.process import CaseProcess, Heard
@@ -196,8 +196,9 @@ class _Builds:
         self._numbers = {case.name: number for number, case in enumerate(plan.cases, start=1)}
         self._heard: queue.Queue[Heard] = queue.Queue()
         self._running: dict[str, CaseProcess] = {}
-        self._prepared: dict[str, Path] = {}
-        """By what the data stage is made from, a build that has it."""
+        self._shared = {case.name: shared_keys(case.recipe) for case in plan.cases}
+        self._made: dict[str, Path] = {}
+        """By what a shared stage is made from, a build that has it."""
         self._largest: int | None = None
         self.ended: dict[str, tuple[Path, State, str]] = {}
 
@@ -207,7 +208,8 @@ class _Builds:
         for case in self._plan.cases:
             folder = self._folders[case.name]
             if state := finished_state(folder, self._keys[case.name]):
-                self._prepared.setdefault(data_key(case.recipe), folder)
+                for key in self._shared[case.name].values():
+                    self._made.setdefault(key, folder)
                 yield self._end(case, state, "", stage="kept")
             else:
                 waiting.append(case)
@@ -225,12 +227,13 @@ class _Builds:
                 process.end()
 
     def _start(self, waiting: deque[Case], jobs: int | None) -> None:
-        """Start what may start. Of cases with one data stage the first goes ahead until it has made it."""
+        """Start what may start. Of cases with the same long stages the first goes ahead until it has made them."""
         for case in list(waiting):
             if not self._room(jobs):
                 return
-            key = data_key(case.recipe)
-            if key not in self._prepared and any(data_key(p.case.recipe) == key for p in self._running.values()):
+            keys = self._shared[case.name]
+            making = {key for name in self._running for key in self._shared[name].values() if key not in self._made}
+            if making & set(keys.values()):
                 continue
             waiting.remove(case)
             folder = self._folders[case.name]
@@ -242,8 +245,8 @@ class _Builds:
                     "group_pattern": self._plan.group_pattern,
                     "clock": _asks(case, self._plan.clock),
                 }
-                prepared = self._prepared.get(key)
-                self._running[case.name] = CaseProcess(case, folder, source, prepared, self._heard)
+                shared = {stage: self._made[key] for stage, key in keys.items() if key in self._made}
+                self._running[case.name] = CaseProcess(case, folder, source, shared, self._heard)
             except OSError as error:
                 raise EdgeError(
                     f"{folder}: {error.strerror or error}", remedy="check the free space and the rights"
@@ -274,8 +277,9 @@ class _Builds:
         if "stage" not in said:
             process.outcome = said
             return None
-        if said["stage"] not in ("reading", "data"):
-            self._prepared.setdefault(data_key(process.case.recipe), process.folder)
+        for stage, key in self._shared[name].items():
+            if said["stage"] in STAGES[STAGES.index(stage) + 1 :]:
+                self._made.setdefault(key, process.folder)
         progress = Progress(done=said["done"], total=said["total"], note=said["note"])
         stage = f"{said['stage']}, reused" if said["reused"] else said["stage"]
         return self._event(process.case, stage, progress=progress)
