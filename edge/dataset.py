@@ -107,10 +107,11 @@ class Dataset:
 
 
 def read_dataset(folder: Path, *, group_pattern: str | None = None) -> Dataset:
-    """Read a data set: its `manifest.csv` where there is one, else a folder per class.
+    """Read a data set: its `manifest.csv` where there is one, else a folder per class, or one per split of such.
 
     manifest.csv: columns path and label, optionally group, split and boxes_xywh (a JSON list of
-    [x, y, width, height]); others are allowed. A folder per class: pictures at any depth below it.
+    [x, y, width, height]); others are allowed. A folder per class: pictures at any depth below it. Where all
+    folders are named as splits are (`train`, `valid`, `test`, ...), those below them are the classes.
     group_pattern: a regular expression with one capture group, searched in each name, for data sets
     without a group column. Pictures are not opened. Raises DataError with the line or the name.
     """
@@ -211,11 +212,24 @@ def _read_class_folders(folder: Path, found: Sequence[str]) -> list[Sample]:
             remedy=f"write {MANIFEST} with columns path,label, or make one folder per class",
         )
     if all(label.lower() in SPLIT_NAMES for label in labels):
-        raise DataError(
-            f"the folders {', '.join(sorted(labels))} are splits, not classes",
-            remedy=f"write {MANIFEST} with columns path,label,split",
-        )
+        return _read_split_folders(folder, names)
     return [Sample(path=folder / n, name=n, label=n.split("/", 1)[0], group=n, split=None, boxes=()) for n in names]
+
+
+def _read_split_folders(folder: Path, names: Sequence[str]) -> list[Sample]:
+    """Samples of a folder per split with a folder per class in each: `train/parasite/1.png`."""
+    parts = [name.split("/") for name in names]
+    bare = [name for name, part in zip(names, parts, strict=True) if len(part) < 3]
+    if bare:
+        raise DataError(
+            f"the folders {', '.join(sorted({part[0] for part in parts}))} are splits, not classes, and "
+            f"{len(bare)} pictures lie in no class folder below them: {first_few(bare)}",
+            remedy=f"make one folder per class in each of them, or write {MANIFEST} with columns path,label,split",
+        )
+    return [
+        Sample(path=folder / n, name=n, label=part[1], group=n, split=SPLIT_NAMES[part[0].lower()], boxes=())
+        for n, part in zip(names, parts, strict=True)
+    ]
 
 
 def _group_by_pattern(rows: Sequence[Sample], pattern: str) -> list[Sample]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import functools
 import math
 import types
@@ -35,8 +36,9 @@ def build(cls: type[T], mapping: object, where: str = "") -> T:
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for key in mapping:
         if key not in fields:
-            known = ", ".join(fields)
-            raise FieldError(f"unknown key {_join(where, str(key))!r}; known here: {known}")
+            near = difflib.get_close_matches(str(key), fields, n=1)
+            meant = f"; did you mean {near[0]!r}?" if near else ""
+            raise FieldError(f"unknown key {_join(where, str(key))!r}; known here: {', '.join(fields)}{meant}")
     values: dict[str, Any] = {}
     for name, field in fields.items():
         if name in mapping:

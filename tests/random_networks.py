@@ -37,8 +37,18 @@ def smooth_noise(count: int, seed: int, side_px: int = SIDE_PX) -> NDArray[np.ui
 
 
 def settle(model: Any, pictures: NDArray[np.float32]) -> None:
-    """Give batch normalisation the statistics of these pictures: with those it is born with, int8 sees only zeros."""
-    normalisations = [layer for layer in model.layers if isinstance(layer, keras().layers.BatchNormalization)]
+    """Give batch normalisation the statistics of these pictures: with those it is born with, int8 sees only zeros.
+
+    A network without any gets kernels of such a size that every layer's values spread by one.
+    """
+    layers = keras().layers
+    normalisations = [layer for layer in model.layers if isinstance(layer, layers.BatchNormalization)]
+    if not normalisations:
+        for layer in model.layers:
+            if isinstance(layer, (layers.Conv2D, layers.Dense)):
+                spread = float(np.std(keras().Model(model.input, layer.output)(pictures)))
+                kernel, *rest = layer.get_weights()
+                layer.set_weights([kernel / spread, *rest])
     momenta = [layer.momentum for layer in normalisations]
     for layer in normalisations:
         layer.momentum = 0.0

@@ -19,6 +19,7 @@ from edge_convert import export, network
 from edge_convert.data.certificate import CERTIFICATE, SCHEMA, certify, write_certificate
 from edge_convert.data.check import check_dataset, raise_on_leak
 from edge_convert.data.repair import drop_leaks
+from edge_convert.operating_point import too_few
 from edge_convert.pack import pack, versions
 from edge_convert.prepare import FORMAT, Prepared, load_prepared, prepare
 from edge_convert.progress import Progress, Steps, finish, translate
@@ -26,7 +27,9 @@ from edge_convert.prune.channels import forget_steps, prune_channels
 from edge_convert.prune.clock import Clock
 from edge_convert.prune.magnitude import LayerSparsity, prune, sparsity_by_layer
 from edge_convert.prune.plan_file import PLAN, ChannelRecord, load_record, save_record
+from edge_convert.quantize.choose_ranges import Ranged, export_ranged
 from edge_convert.quantize.coverage import chosen_pictures
+from edge_convert.quantize.ranges import END_TO_END
 from edge_convert.quantize.record import QuantizeRecord, load_quantization, save_quantization
 from edge_convert.quantize.steps import mended, sixteen_bits
 from edge_convert.recipe import Recipe
@@ -141,6 +144,8 @@ class Builder:
                 yield from _report_steps("data", prepare(r, dataset, source.identity.fingerprint, dropped, stage))
         else:
             yield StageEvent(stage="data", reused=True)
+        if few := too_few(r, self.prepared):
+            yield StageEvent(stage="data", progress=Progress(done=1, total=1, note=few))
         if self.fold is not None:
             self._key = key_of(self._key, asdict(self.fold))
 
@@ -218,11 +223,11 @@ class Builder:
             yield from _report_steps("reference", make_reference(r, self.prepared, draft, stage))
 
     def pack(self) -> Generator[StageEvent, None, Path | None]:
-        """Write the bundle, where every gate is met. An older one never outlives a build that missed a gate."""
+        """Write the bundle, where every gate is met; else an older one, which is not this build's, is set aside."""
         path = self.folder.path / f"{self.recipe.name}.edge"
         verification = self.verification
         if not verification.passed:
-            path.unlink(missing_ok=True)
+            self.folder.set_aside()
             return None
         yield StageEvent(stage="pack")
         manifest = pack(
@@ -356,10 +361,15 @@ class Builder:
         files = {"float32": export.export_float(r, pruned, readout)}
         yield Progress(done=1, total=total)
         names, pictures = yield from chosen_pictures(r, self.prepared, files["float32"])
-        files["int8"] = export.export_int8(r, pruned, readout, pictures)
+        if r.quantize.ranges == "min-max":
+            ranged = Ranged(model=export.export_int8(r, pruned, readout, pictures), how=END_TO_END[0])
+        else:
+            ranged = yield from export_ranged(r, self.prepared, files["float32"], names, pictures)
         yield Progress(done=2, total=total)
         files["int8"], record = yield from mended(
-            r, self.prepared, files["float32"], files["int8"], len(names), keeping=self._keeping(stage)
+            *(r, self.prepared, files["float32"], ranged.model, len(names)),
+            ranges=ranged.how,
+            keeping=self._keeping(stage),
         )
         save_quantization(stage / QUANTIZATION, record)
         for variant in r.quantize.also:

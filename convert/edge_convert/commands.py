@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     help="Asks a device what int8 files cost, where channels are removed: 'ssh pi@ADDRESS edge time - --json'. "
     "Default: this machine.",
 )
+@click.option("--replace", is_flag=True, help="Replace a build of another name, or from other data, in --out.")
 @click.option("--weights", type=str, help="Overrides network.weights: imagenet, package, none or a file.")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Overrides a key, such as train.epochs=4.")
 def convert(
@@ -49,6 +50,7 @@ def convert(
     logs: Path | None,
     beside: Path | None,
     clock: str | None,
+    replace: bool,
     weights: str | None,
     changes: tuple[str, ...],
 ) -> None:
@@ -81,6 +83,7 @@ def convert(
         folds=folds or 0,
         beside=beside,
         clock=clock,
+        replace=replace,
     )
     build = _draw(events)
     click.echo(gate_table(build.verification.gates))
@@ -110,4 +113,9 @@ def _draw(events: Generator[StageEvent, None, Build]) -> Build:
                     bar.close()
                     click.echo(f"{name}: {event.progress.note}", err=True)
 
-        return finish(events, show)
+        try:
+            return finish(events, show)
+        except KeyboardInterrupt:
+            bar.close()
+            click.echo("the same command goes on from here", err=True)
+            raise

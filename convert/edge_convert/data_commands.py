@@ -42,7 +42,11 @@ def data() -> None:
 @FOLDER
 @GROUP_PATTERN
 @click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the splits, where DIR has none."
+    "--seed",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    help="Of the splits, where DIR has none. A recipe's own is 1 too, unless it says another.",
 )
 @click.option(
     "--embeddings", is_flag=True, help="Find crops, tilted copies and overlapping fields, too. Takes minutes."
@@ -124,7 +128,7 @@ def verify(certificate: Path, folder: Path, again: bool) -> int:
     "--folds", type=click.IntRange(min=2), help="Write a column `fold`, 1 to this; the test split stays out: 0."
 )
 @click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The same seed, the same splits."
+    "--seed", type=click.IntRange(min=0), default=1, show_default=True, help="The same seed, the same splits."
 )
 @click.option("--again", is_flag=True, help="Make new splits in the place of DIR's own; write over FILE.")
 def split(

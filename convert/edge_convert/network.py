@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -173,7 +174,8 @@ def load_weights(model: Any, path: Path) -> None:
     try:
         with np.load(path) as arrays:
             model.set_weights([arrays[name] for name in sorted(arrays.files)])
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise EdgeError(
-            f"{path} cannot be read as this recipe's weights ({error})", remedy="run the stage again"
+            f"{path} cannot be read as this recipe's weights ({error})",
+            remedy=f"run `edge convert` again with --from {path.parent.name}",
         ) from None

@@ -12,8 +12,9 @@ from edge.decision import Calibration, Decision, Level, Rule
 from edge.errors import GateError
 from edge.profile import Profile, parse_profile
 from edge_convert.calibrate import Outputs, fit_calibration
-from edge_convert.recipe import DecisionRecipe
-from edge_runtime.bounds import ERROR
+from edge_convert.prepare import Prepared
+from edge_convert.recipe import DecisionRecipe, Recipe
+from edge_runtime.bounds import ERROR, pictures_needed
 from edge_runtime.calibration import calibrate, logit, sigmoid
 from edge_runtime.judgement import UNITS, Cases, Judged, judge, standing
 from edge_runtime.metrics import RESAMPLES, expected_calibration_error, fit_threshold, groups_holding, half_way_down
@@ -79,6 +80,25 @@ def fit_decision(recipe: DecisionRecipe, positive: tuple[str, ...], data: Output
         fitted_on=_fitted_on(recipe.level, chosen, data),
     )
     return OperatingPoint(decision=decision, by_rule=by_rule)
+
+
+def too_few(recipe: Recipe, prepared: Prepared) -> str:
+    """What to know before training: validation findings that cannot show the profile's sensitivity. "" where they can.
+
+    Said by the level that is decided; how alike those of a group are, only the trained network can tell.
+    """
+    wanted = parse_profile(recipe.decision.profile).sensitivity
+    needed = math.ceil(pictures_needed(wanted) - 1e-9)
+    rows = prepared.rows("val")
+    found = rows[np.isin(prepared.targets[rows], [recipe.classes.index(label) for label in recipe.positive])]
+    level = recipe.decision.level
+    have = len(found) if level == "picture" else len({prepared.samples[row].group for row in found})
+    if have >= needed:
+        return ""
+    return (
+        f"validation has {have} positive {UNITS[level]}; to show a sensitivity of {wanted:g} takes at least {needed}, "
+        "all of them referred. With fewer the threshold lies below them all, and refers much that has no finding"
+    )
 
 
 def describe(decision: Decision, by_rule: dict[Rule, Judged], held_out: HeldOut | None) -> list[str]:

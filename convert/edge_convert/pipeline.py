@@ -56,6 +56,7 @@ def convert(
     folds: int = 0,
     beside: Path | None = None,
     clock: str | None = None,
+    replace: bool = False,
 ) -> Generator[StageEvent, None, Build]:
     """Labelled pictures to a bundle and a report.
 
@@ -65,7 +66,8 @@ def convert(
     folder. seeds: how many seeds to train with, on the same splits; the bundle is the recipe's own seed's. folds: of a
     cross-validation by group besides the bundle, 0 for none. beside: the `sweep.json` of a sweep whose cases the report
     shows beside this build. clock: the program that says what int8 files cost where channels are removed, see
-    `ProgramClock`. Yields what it is doing; returns where the results are.
+    `ProgramClock`. replace: whether a build of another name, or from other data, may be replaced where `out` holds one.
+    Yields what it is doing; returns where the results are.
     Raises DataError for a leaking or unusable data set, GateError (after the report is written) where the int8 model
     misses a gate.
     """
@@ -79,6 +81,7 @@ def convert(
     if logs is not None:
         require_writable(logs)
     with RunFolder.opened(out) as folder:
+        folder.claim(recipe.name, data, replace=replace)
         yield StageEvent(stage="reading")
         source = Source(dataset=dataset, identity=dataset.identity(), leaks=leaks, seed=recipe.seed)
         builder = Builder(recipe, folder, source, start=start, logs=logs, beside=others, clock=asked)
@@ -96,12 +99,21 @@ def convert(
         elif folds and verification.passed:
             repeats = yield from cross_validate(builder, folds, train_and_verify)
     if not verification.passed:
+        old = out / f"{recipe.name}.edge.old"
+        kept = f" ({old} is an earlier build's)" if old.exists() else ""
         raise GateError(
-            "the int8 model misses a gate, so no bundle was made and none is left in the build's folder\n"
-            f"{gate_table(verification.gates)}",
-            remedy=f"look at {report}; train longer, prune less, add pictures, or change the gate in the recipe",
+            f"the int8 model misses a gate, so no bundle was made{kept}\n{gate_table(verification.gates)}",
+            remedy=f"look at {report}; {_way_out(verification, out)}",
         )
     return Build(bundle=bundle, report=report, verification=verification, repeats=repeats)
+
+
+def _way_out(verification: Verification, out: Path) -> str:
+    """What to do about the gates that were missed."""
+    missed = [gate.name for gate in verification.gates if gate.required and not gate.passed]
+    if all("int8" in name and name != "AUC, int8" for name in missed):
+        return f"`edge quantize {out} --repair --out DIR` looks for an int8 file that loses less; or change the gate"
+    return "train longer, prune less, add pictures, or change the gate in the recipe"
 
 
 def train_and_verify(build: Builder) -> Events:

@@ -159,6 +159,25 @@ class PruneRecipe:
         """Whether anything is pruned."""
         return self.makes_zeros or self.removes_channels
 
+    def heeded(self) -> PruneRecipe:
+        """With the defaults for all that the method does not read: equal where the same is done."""
+        if not self.changes:
+            return PruneRecipe(method="none")
+        names: tuple[str, ...] = (
+            "target_latency",
+            "steps",
+            "between_epochs",
+            "most_auc_lost",
+            "allocation",
+            "importance",
+        )
+        if self.removes_channels:
+            names = ("sparsity", "schedule", "pattern", "weight_bits")
+        elif self.pattern == "2:4":
+            names = (*names, "sparsity")
+        defaults = PruneRecipe()
+        return dataclasses.replace(self, **{name: getattr(defaults, name) for name in names})
+
     @property
     def removes_channels(self) -> bool:
         """Whether the network ends smaller."""
@@ -172,6 +191,9 @@ class QuantizeRecipe:
     calibration: the pictures that set the ranges: `train` for training pictures of every class alike, or the folder of
     a labelled set of their own, for where training pictures are few. calibration_pictures: how many, at most.
     coverage: how training pictures are chosen: drawn at `random`, or `k-centre` greedy on their embeddings.
+    ranges: of every activation: `min-max`, from end to end; `mse`, of least squared error; `percentile`, without the
+    outer values; or of all these the one that is `nearest` to float32 on other training pictures. percentile: share of
+    the values, in per cent, that `percentile` keeps.
     aware_epochs: passes of training with rounding (quantization-aware) over the training pictures, 0 for none. Its file
     is kept where it is nearer to the gates than the plain one or, where both pass, nearer to float32.
     aware_learning_rate: highest rate, in units of each kernel's largest weight.
@@ -181,6 +203,8 @@ class QuantizeRecipe:
     calibration: str = "train"
     calibration_pictures: int = 128
     coverage: Literal["random", "k-centre"] = "random"
+    ranges: Literal["min-max", "mse", "percentile", "nearest"] = "min-max"
+    percentile: float = 99.99
     aware_epochs: int = 0
     aware_learning_rate: float = 3e-5
     repair: bool = False
@@ -355,7 +379,7 @@ class Recipe:
         return Preprocessing(side_px=n.side_px, fit=n.fit, wide_range=n.wide_range, colour=n.colour, jpeg=n.jpeg)
 
     def _ranges(self) -> list[tuple[str, float, float, float]]:
-        n, t, d, p, a = self.network, self.train, self.distill, self.prune, self.acceptance
+        n, t, d, p, a, g = self.network, self.train, self.distill, self.prune, self.acceptance, self.gates
         return [
             ("seed", 0, self.seed, 2**31 - 1),
             ("network.side_px", 32, n.side_px, 1024),
@@ -388,6 +412,7 @@ class Recipe:
             ("prune.epochs", 1, p.epochs, 1000),
             ("prune.learning_rate", 1e-7, p.learning_rate, 1.0),
             ("quantize.calibration_pictures", 8, self.quantize.calibration_pictures, 10_000),
+            ("quantize.percentile", 90, self.quantize.percentile, 100),
             ("quantize.aware_epochs", 0, self.quantize.aware_epochs, 1000),
             ("quantize.aware_learning_rate", 1e-7, self.quantize.aware_learning_rate, 1.0),
             ("saliency.pictures", 8, self.saliency.pictures, 100_000),
@@ -395,6 +420,13 @@ class Recipe:
             ("acceptance.quality", 0.0, a.quality, 0.1),
             ("acceptance.novelty", 0.0, a.novelty, 0.5),
             ("acceptance.uncertain", 0.0, a.uncertain, 0.5),
+            ("gates.min_auc", 0.0, g.min_auc, 1.0),
+            ("gates.min_specificity_at_target", 0.0, g.min_specificity_at_target, 1.0),
+            ("gates.max_auc_drop", -1.0, g.max_auc_drop, 1.0),
+            ("gates.max_accuracy_drop", -1.0, g.max_accuracy_drop, 1.0),
+            ("gates.max_flips", 0.0, g.max_flips, 1.0),
+            ("gates.min_saliency_agreement", -1.0, g.min_saliency_agreement, 1.0),
+            ("gates.max_randomised_agreement", 0.0, g.max_randomised_agreement, 1.0),
         ]
 
 

@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from edge.errors import EdgeError
+from edge.files import write_atomically
 
 MARK = "stage.json"
+OWNER = "build.json"
 BEGUN = "begun.json"
 
 
@@ -49,6 +51,26 @@ class RunFolder:
                     remedy="wait for it to end, or name another folder with --out",
                 ) from None
             yield cls(path)
+
+    def claim(self, name: str, data: Path, *, replace: bool) -> None:
+        """Mark whose build is in here: a recipe's name and a data set. Raises EdgeError where it is another's, unless
+        that may be replaced: its bundle is set aside then.
+        """
+        path, wanted = self.path / OWNER, {"name": name, "data": str(data.resolve())}
+        there = _read_json(path)
+        if there not in ({}, wanted):
+            if not replace:
+                raise EdgeError(
+                    f"{self.path} holds another build: {there.get('name')!r}, from {there.get('data')}",
+                    remedy="name another folder with --out, or replace that build with --replace",
+                )
+            self.set_aside()
+        write_atomically(path, json.dumps(wanted).encode())
+
+    def set_aside(self) -> None:
+        """Rename bundles so that nobody takes them for this build's: `NAME.edge` becomes `NAME.edge.old`."""
+        for bundle in self.path.glob("*.edge"):
+            bundle.replace(bundle.with_name(f"{bundle.name}.old"))
 
     def stage(self, name: str) -> Path:
         """Where a stage's artefacts are."""
@@ -121,7 +143,13 @@ def _link(file: Path, name: Path) -> None:
 
 def _key_in(mark: Path) -> str | None:
     """The key that a stage was marked with; None where there is no readable mark."""
+    return _read_json(mark).get("key")
+
+
+def _read_json(path: Path) -> dict[str, str]:
+    """What a mark says; nothing where there is no readable one."""
     try:
-        return str(json.loads(mark.read_text(encoding="utf-8"))["key"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

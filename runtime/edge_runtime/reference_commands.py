@@ -143,6 +143,11 @@ def list_cases(bundle: Path, as_json: bool, store: Path | None) -> None:
     carried = opened.manifest.reference
     own = f"{len(cases)} of this site in {kept.path}" if cases else "none of this site"
     tell(f"{own}; {carried.n if carried is not None else 'none'} in the bundle")
+    if other := kept.embedded_by():
+        tell(
+            f"those of this site were embedded by another network (of the bundle {printable(other)}): to compare with "
+            "them, add their pictures again to a new file, --store FILE"
+        )
 
 
 def _checked_label(bundle: Bundle, store: SiteStore, label: str, new_label: bool) -> str:

@@ -131,8 +131,17 @@ class SiteStore:
         _require_no_contrary(self._read_cases(SAME_CODES, codes), label)
 
     def cases(self) -> list[SiteCase]:
-        """All cases, in the order in which they were added."""
-        return self._read_cases("")
+        """All cases, in the order in which they were added, whatever network embedded them."""
+        with self._reading(comparing=False) as connection:
+            return [] if connection is None else self._select(connection, "")
+
+    def embedded_by(self) -> str | None:
+        """The name of the bundle whose other network embedded the cases; None where it was this bundle's own."""
+        with self._reading(comparing=False) as connection:
+            if connection is None:
+                return None
+            network, name = connection.execute("SELECT network, bundle FROM store").fetchone()
+        return None if network == self._network else str(name)
 
     def load(self, *, thumbnails: bool = False) -> Cases | None:
         """The cases to compare with; None where there are none. thumbnails: whether they are read too."""
@@ -185,8 +194,11 @@ class SiteStore:
         return cases
 
     @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection | None]:
-        """A connection to a store; None where there is no file yet, or one that a killed program left empty."""
+    def _reading(self, *, comparing: bool = True) -> Iterator[sqlite3.Connection | None]:
+        """A connection to a store; None where there is no file yet, or one that a killed program left empty.
+
+        comparing: whether the embeddings are wanted, which must be this network's then.
+        """
         if not self.path.exists():
             yield None
             return
@@ -195,7 +207,7 @@ class SiteStore:
             if _is_empty(connection):
                 yield None
             else:
-                self._check(connection)
+                self._check(connection, comparing=comparing)
                 yield connection
 
     def _read(self) -> sqlite3.Connection:
@@ -238,8 +250,8 @@ class SiteStore:
         name = self._bundle.manifest.name
         connection.execute("INSERT INTO store VALUES (?, ?, ?)", (self._network, name, channels))
 
-    def _check(self, connection: sqlite3.Connection) -> None:
-        """Raise StoreError unless this is a store of cases of this very network."""
+    def _check(self, connection: sqlite3.Connection, *, comparing: bool = True) -> None:
+        """Raise StoreError unless this is a store of cases, and of this very network where they are compared."""
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         if application != APPLICATION:
             raise StoreError(
@@ -252,11 +264,12 @@ class SiteStore:
                 remedy="install the version of edge-screen that made it",
             )
         network, name = connection.execute("SELECT network, bundle FROM store").fetchone()
-        if network != self._network:
+        if comparing and network != self._network:
             raise StoreError(
                 f"the cases in {self.path} were embedded by another network (of the bundle {name}), so they cannot be "
                 f"compared with what {self._bundle.manifest.name} sees",
-                remedy="name another file with --store, and add the pictures again with this bundle",
+                remedy="name another file with --store, and add the pictures again with this bundle; `edge reference "
+                "list` shows them",
             )
 
 

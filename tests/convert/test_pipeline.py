@@ -139,24 +139,48 @@ def test_from_a_stage_on_everything_runs_again(copied: TinyBuild) -> None:
     assert "verify: validation" in done.stderr
 
 
-def test_a_missed_gate_fails_the_build_with_the_table_and_takes_the_bundle_away(copied: TinyBuild) -> None:
-    done = convert(copied, "--set", "gates.min_auc=1.1")
+def test_a_missed_gate_fails_the_build_with_the_table_and_sets_the_bundle_aside(copied: TinyBuild) -> None:
+    before = copied.bundle.read_bytes()
+    done = convert(copied, "--set", "gates.max_auc_drop=-1")
     assert done.returncode == 1
-    assert "MISS  AUC, int8" in done.stderr
+    assert "MISS  AUC lost by int8" in done.stderr
+    assert "tiny.edge.old is an earlier build's" in done.stderr
+    assert "--repair" in done.stderr
     assert not copied.bundle.exists()
+    assert (copied.run / "tiny.edge.old").read_bytes() == before
     assert (copied.run / "report.html").exists()
+
+
+def test_another_build_in_the_folder_is_refused_and_not_touched_unless_it_may_be_replaced(
+    copied: TinyBuild, tmp_path: Path
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.claim("tiny", copied.data, replace=False)
+    folder.claim("tiny", copied.data, replace=False)
+    done = convert(copied, "--set", "name=other")
+    assert done.returncode == 1
+    assert f"{copied.run} holds another build: 'tiny', from {copied.data}" in done.stderr
+    assert "--replace" in done.stderr
+    assert copied.bundle.exists()
+    with pytest.raises(EdgeError, match="holds another build"):
+        folder.claim("tiny", tmp_path, replace=False)
+    folder.claim("tiny", tmp_path, replace=True)
+    assert not copied.bundle.exists()
+    assert (copied.run / "tiny.edge.old").exists()
+    folder.claim("tiny", tmp_path, replace=False)
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--from", "nowhere"], "there is no stage 'nowhere'"),
-        (["--set", "train.epoch=1"], "unknown key 'train.epoch'"),
+        (["--set", "train.epoch=1"], "did you mean 'epochs'?"),
+        (["--set", "gates.min_auc=80"], "gates.min_auc"),
         (["--set", 'classes=["a","parasite"]'], "the recipe has a, parasite"),
         (["--set", "network.backbone=nonsense"], "there is no backbone 'nonsense'"),
         (["--weights", "nowhere.h5"], "there is no weight file"),
     ],
-    ids=["stage", "key", "classes", "backbone", "weights"],
+    ids=["stage", "key", "gate", "classes", "backbone", "weights"],
 )
 def test_what_cannot_be_built_is_a_sentence(copied: TinyBuild, words: list[str], message: str) -> None:
     done = convert(copied, *words)
@@ -217,7 +241,7 @@ def leaking(tiny_build: TinyBuild, tmp_path: Path) -> Path:
 
 
 def test_training_refuses_a_leaking_set_in_the_words_of_the_check(copied: TinyBuild, leaking: Path) -> None:
-    refused = edge("convert", copied.recipe, "--data", leaking, "--out", copied.run)
+    refused = edge("convert", copied.recipe, "--data", leaking, "--out", copied.run, "--replace")
     checked = edge("data", "check", leaking)
     assert refused.returncode == checked.returncode == 1
     sentence = refused.stderr.split("error: ")[1].splitlines()[0]

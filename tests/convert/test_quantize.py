@@ -20,15 +20,16 @@ from edge_convert.backbones import find_backbone
 from edge_convert.export import calibration_pictures, check_integer_only, description
 from edge_convert.network import scaled
 from edge_convert.prepare import Prepared, load_prepared
-from edge_convert.progress import finish
+from edge_convert.progress import Progress, finish
 from edge_convert.quantize.attempt import excess
+from edge_convert.quantize.choose_ranges import export_ranged
 from edge_convert.quantize.correct import correct_biases
 from edge_convert.quantize.coverage import covering_rows, k_centres
 from edge_convert.quantize.debug import LayerError, layer_errors, to_csv
 from edge_convert.quantize.equalise import equalise
 from edge_convert.quantize.judge import Cost, Judge
 from edge_convert.quantize.layers import layers_of, own_buffers, set_values, values
-from edge_convert.quantize.ranges import Ranges, observe, quantize, read_graph, set_ranges
+from edge_convert.quantize.ranges import Ranges, observe, quantize, ranges_of, read_graph, set_ranges
 from edge_convert.quantize.record import load_quantization
 from edge_convert.quantize.watch import Watched, pairs
 from edge_convert.recipe import GateRecipe, Recipe, read_recipe
@@ -253,9 +254,63 @@ def test_a_cost_says_which_gates_it_misses(cost: Cost, missed: tuple[str, ...]) 
     assert (excess(cost, gates) <= 1) == (not missed)
 
 
+def asking(recipe: Recipe, ranges: Any, percentile: float = 99.99) -> Recipe:
+    return replace(recipe, quantize=replace(recipe.quantize, ranges=ranges, percentile=percentile))
+
+
+def test_the_kind_of_range_that_is_asked_for_gives_up_the_outer_values(
+    recipe: Recipe, prepared: Prepared, float32: bytes, built: bytes
+) -> None:
+    names, taken = calibration_pictures(recipe, prepared)
+
+    def widths(model: bytes) -> NDArray[np.float64]:
+        ends = ranges_of(float32, model, BACKBONE)
+        return np.array([high - low for _, (low, high) in sorted(ends.items())], np.float64)
+
+    kinds = (("mse", 99.99, "least squared error"), ("percentile", 98.0, "without the outer 2 %"))
+    for kind, percentile, how in kinds:
+        found = finish(export_ranged(asking(recipe, kind, percentile), prepared, float32, names, taken))
+        assert found.how == how
+        assert check_integer_only(recipe, found.model) == ()
+        shares = widths(found.model) / widths(built)
+        assert shares.max() < 1.02
+        assert (shares < 0.95).mean() > 0.3, shares
+
+
+def test_the_nearest_kind_of_range_is_judged_on_training_pictures_that_set_none(
+    recipe: Recipe, prepared: Prepared, float32: bytes
+) -> None:
+    names, taken = calibration_pictures(recipe, prepared)
+    notes: list[str] = []
+
+    def note(step: Progress) -> None:
+        if step.note:
+            notes.append(step.note)
+
+    found = finish(export_ranged(asking(recipe, "nearest"), prepared, float32, names, taken), note)
+    errors = {said.partition(": ")[0]: float(said.rsplit(" ", 1)[1]) for said in notes}
+    assert len(errors) == 5
+    kept = found.how.partition(",")[0]
+    assert errors[kept] == min(errors.values())
+    train = {prepared.samples[row].name for row in prepared.rows("train")}
+    assert f"on {len(train - set(names))} training pictures" in found.how
+    # The figure is the file's own: its probabilities against float32's, here by the judge of the search.
+    others = [row for row in prepared.rows("train") if prepared.samples[row].name not in names]
+    samples = tuple(replace(s, split="val" if row in others else None) for row, s in enumerate(prepared.samples))
+    cost = Judge(recipe, replace(prepared, samples=samples), float32).measure(found.model)
+    assert cost.error == pytest.approx(errors[kept], abs=1e-4)
+
+
+@pytest.mark.slow
+def test_a_build_whose_ranges_are_the_nearest_says_so_and_explains_as_ever(copied: TinyBuild) -> None:
+    done = convert(copied, "--set", "quantize.ranges=nearest", "--set", "saliency.on_request=grad-cam")
+    assert done.returncode == 0, done.stderr
+    assert "the nearest to float32 of 5 kinds" in read_bundle(copied.bundle).parts["card.md"].decode()
+
+
 def test_the_bundle_says_how_its_ranges_were_set(tiny_build: TinyBuild) -> None:
     bundle = read_bundle(tiny_build.bundle)
-    said = "int8 ranges set by 24 pictures, chosen by: random"
+    said = "int8 ranges set by 24 pictures, chosen by: random; from end to end"
     assert said in bundle.manifest.metrics["quantization"]["sentences"]
     assert said in bundle.parts["card.md"].decode()
     assert said in (tiny_build.run / "report.html").read_text()

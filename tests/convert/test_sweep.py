@@ -183,6 +183,9 @@ def test_a_value_that_no_recipe_can_have_is_never_skipped(recipe: Recipe, word: 
 
 
 def test_the_same_recipe_twice_is_refused(recipe: Recipe) -> None:
+    idle = parse_grid(["prune.method=none", "prune.sparsity=0.2,0.5"])
+    with pytest.raises(RecipeError, match=r"differ in what their prune.method does not read"):
+        make_cases(recipe, idle, anything_goes)
     with pytest.raises(RecipeError, match="are the same recipe"):
         make_cases(recipe, parse_grid(["prune.sparsity=0,0.0"]), anything_goes)
 
@@ -372,9 +375,9 @@ def test_cases_share_the_stages_that_their_recipes_agree_in(recipe: Recipe) -> N
     assert keys(teacher="resnet50", distill__share=0.3)["finetune"] != taught["finetune"]
 
 
-# Both differ after the training, which they find done. No network reaches an AUC of 1.1.
-GRID = ("--grid", "decision.calibration,gates.min_auc=[platt,0.0],[none,1.1]")
-BUILT, MISSED = "decision.calibration=platt,gates.min_auc=0.0", "decision.calibration=none,gates.min_auc=1.1"
+# Both differ after the training, which they find done. No int8 file is better by 1.
+GRID = ("--grid", "decision.calibration,gates.max_auc_drop=[platt,1.0],[none,-1.0]")
+BUILT, MISSED = "decision.calibration=platt,gates.max_auc_drop=1.0", "decision.calibration=none,gates.max_auc_drop=-1.0"
 # One worker makes the sweep that several tests look at.
 together = pytest.mark.xdist_group("sweep")
 
@@ -482,9 +485,9 @@ def test_the_table_has_measures_times_and_sizes_and_says_what_a_choice_is_worth(
     assert built["bytes"] == missed["bytes"]
     # A case without a bundle cannot be taken.
     assert (built["front"], built["take"], missed["front"], missed["take"]) == ("True", "True", "False", "False")
-    assert missed["reason"] == "AUC, int8"
+    assert missed["reason"] == "AUC lost by int8"
     text = (swept / "stdout").read_text()
-    assert "GATE MISSED: AUC, int8" in text
+    assert "GATE MISSED: AUC lost by int8" in text
     assert "chosen among 1 of 2 cases by the very pictures that its measures are of, which flatters them" in text
     assert "on the test split, which had no say: AUC" in text
     assert "not against the device's own" in text

@@ -211,6 +211,26 @@ def test_a_place_that_is_no_data_set_is_refused(tmp_path: Path) -> None:
             read_dataset(tmp_path / name)
 
 
+def test_split_folders_of_class_folders_are_read_with_their_splits(tmp_path: Path) -> None:
+    for number, name in enumerate(
+        ["train/sick/a.png", "train/well/deep/b.png", "Validation/sick/c.png", "test/well/d.png"]
+    ):
+        draw(tmp_path / name, number)
+    found = read_dataset(tmp_path)
+    assert found.classes == ("sick", "well")
+    assert [(s.name, s.label, s.split) for s in found.samples] == [
+        ("Validation/sick/c.png", "sick", "val"),
+        ("test/well/d.png", "well", "test"),
+        ("train/sick/a.png", "sick", "train"),
+        ("train/well/deep/b.png", "well", "train"),
+    ]
+    assert found.has_splits
+    assert not found.has_groups
+    draw(tmp_path / "train/loose.png", 9)
+    with pytest.raises(DataError, match=r"1 pictures lie in no class folder below them: train/loose.png"):
+        read_dataset(tmp_path)
+
+
 def test_a_link_out_of_the_folder_is_refused_and_one_inside_is_not(tmp_path: Path) -> None:
     folder = tmp_path / "set"
     draw(tmp_path / "secret.png", 1)

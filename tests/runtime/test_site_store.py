@@ -224,6 +224,11 @@ def test_a_new_threshold_keeps_the_cases_and_another_network_is_refused(
         assert done.returncode == 1
         assert "were embedded by another network (of the bundle tiny)" in done.stderr
         assert "add the pictures again" in done.stderr
+    # They can still be listed: how else would one know which.
+    listed = edge("reference", "list", tmp_path / "other.edge", "--store", store.path)
+    assert listed.returncode == 0, listed.stderr
+    assert listed.stdout.startswith("site-1")
+    assert "were embedded by another network (of the bundle tiny)" in listed.stderr
 
 
 def test_a_bundle_without_embedding_has_no_store(bundle: Bundle, tmp_path: Path) -> None:

@@ -32,6 +32,15 @@ KEPT = np.linspace(0.2, 1.0, 41)
 """Shares of an end of the range that are tried: what lies beyond is clipped, and all the rest gets finer steps."""
 
 Clipping = Literal["none", "percentile", "mse"]
+Kind = tuple[str, Clipping, float]
+"""A kind of range: in words, and as `set_ranges` takes it."""
+END_TO_END: Kind = ("from end to end", "none", 0.0)
+CLIPPINGS: tuple[Kind, ...] = (
+    ("least squared error", "mse", 0.0),
+    ("without the outer 0.001 %", "percentile", 99.999),
+    ("without the outer 0.01 %", "percentile", 99.99),
+    ("without the outer 0.1 %", "percentile", 99.9),
+)
 Range = tuple[float, float]
 Ranges = dict[tuple[int, int], Range]
 """By graph and tensor: the least and the largest value that it can hold."""

@@ -9,14 +9,16 @@ from typing import Any
 
 from edge.fields import build, plain
 from edge_convert.quantize.attempt import Attempt, Repair, line
+from edge_convert.quantize.ranges import END_TO_END
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizeRecord:
     """How the int8 file came about.
 
-    pictures: how many set the ranges of the first file; coverage: how they were chosen. tried: the repair search, empty
-    where none was asked for. kept: its number. float_operations: of the file that ships, as `OPERATION tensor`.
+    pictures: how many set the ranges of the first file; coverage: how they were chosen; ranges: of which kind. tried:
+    the repair search, empty where none was asked for. kept: its number. float_operations: of the file that ships, as
+    `OPERATION tensor`.
     """
 
     pictures: int
@@ -24,10 +26,11 @@ class QuantizeRecord:
     tried: tuple[Attempt, ...]
     kept: int
     float_operations: tuple[str, ...]
+    ranges: str = END_TO_END[0]
 
     def sentences(self) -> list[str]:
         """For the card and the report."""
-        said = [f"int8 ranges set by {self.pictures} pictures, chosen by: {self.coverage}"]
+        said = [f"int8 ranges set by {self.pictures} pictures, chosen by: {self.coverage}; {self.ranges}"]
         if self.tried:
             kept = self.tried[self.kept]
             state = "which meets the gates" if kept.passed else "which MISSES " + ", ".join(kept.misses)
@@ -52,11 +55,14 @@ class QuantizeRecord:
         return {**fields, "sentences": self.sentences()}
 
 
-def record_of(pictures: int, coverage: str, found: Repair | None, float_operations: tuple[str, ...]) -> QuantizeRecord:
+def record_of(
+    pictures: int, coverage: str, ranges: str, found: Repair | None, float_operations: tuple[str, ...]
+) -> QuantizeRecord:
     """The record of a finished quantization. found: None where no repair was asked for."""
     return QuantizeRecord(
         pictures=pictures,
         coverage=coverage,
+        ranges=ranges,
         tried=found.attempts if found is not None else (),
         kept=found.kept if found is not None else 0,
         float_operations=float_operations,

@@ -24,18 +24,12 @@ from edge_convert.quantize.embed import embeddings_of
 from edge_convert.quantize.equalise import equalise
 from edge_convert.quantize.int16 import quantize_int16
 from edge_convert.quantize.judge import Judge
-from edge_convert.quantize.ranges import Clipping, Ranges, Seen, observe, quantize, set_ranges
+from edge_convert.quantize.ranges import CLIPPINGS, Clipping, Ranges, Seen, observe, quantize, set_ranges
 from edge_convert.recipe import Recipe
 from edge_convert.train.trainer import Keeping
 
 MOST_PICTURES = 512
 FEW_PICTURES = 16
-CLIPPINGS: tuple[tuple[str, Clipping, float], ...] = (
-    ("ranges of least squared error", "mse", 0.0),
-    ("ranges without the outer 0.001 %", "percentile", 99.999),
-    ("ranges without the outer 0.01 %", "percentile", 99.99),
-    ("ranges without the outer 0.1 %", "percentile", 99.9),
-)
 TRAINED_EPOCHS, TRAINED_PICTURES = 3, 512
 """Of the search's own training with rounding: 96 steps of 16 pictures, the dearest remedy of all."""
 LARGE_PX = 128
@@ -180,9 +174,11 @@ class _Search:
         made = self._made_of[start]
         # Only here are the values between the ends asked for, and only of these pictures.
         seen = yield from observe(self.float32, made.pictures, self.backbone)
-        for remedy, clipping, percentile in CLIPPINGS:
+        for kind, clipping, percentile in CLIPPINGS:
             ranges = replace(made, seen=seen, clipping=clipping, percentile=percentile)
-            yield from self._try_ranges(f"{self.attempts[start].remedy}; {remedy}", ranges)
+            # "ranges of least squared error", "ranges without ...".
+            said = f"ranges {'of ' if clipping == 'mse' else ''}{kind}"
+            yield from self._try_ranges(f"{self.attempts[start].remedy}; {said}", ranges)
             if self.attempts[-1].passed and not self.recipe.quantize.aware_epochs:
                 return
 

@@ -58,7 +58,8 @@ def _build(job: dict[str, Any], send: Send) -> None:
         for stage, other in job["shared"].items():
             folder.adopt(stage, RunFolder(Path(other)))
     options = {name: job[name] for name in ("leaks", "group_pattern", "clock")}
-    steps = pipeline.convert(recipe, Path(job["data"]), out, **options)
+    # The sweep knows whose folder it is.
+    steps = pipeline.convert(recipe, Path(job["data"]), out, replace=True, **options)
     last = ("", 0.0)
 
     def tell(event: StageEvent) -> None:

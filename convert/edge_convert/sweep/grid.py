@@ -9,7 +9,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -193,9 +193,13 @@ def make_cases(
         except EdgeError as error:
             impossible.append(Impossible(name=name, settings=settings, reason=error.message, remedy=error.remedy))
             continue
-        digest = recipe_digest(changed)
+        digest = recipe_digest(replace(changed, prune=changed.prune.heeded()))
         if digest in made:
-            raise RecipeError(f"the cases {made[digest]} and {name} are the same recipe", remedy="give one of them")
+            raise RecipeError(
+                f"the cases {made[digest]} and {name} are the same recipe, or differ in what their prune.method does "
+                "not read",
+                remedy="give one of them; with prune.method beside what it reads: docs/sweep.md",
+            )
         made[digest] = name
         cases.append(Case(name=name, settings=settings, recipe=changed))
     _require_valid(axes, valid, impossible)

@@ -24,7 +24,15 @@ from edge_convert.recipe import Recipe
 from edge_convert.report.tradeoff import Kind, kind_of
 from edge_convert.run_folder import RunFolder
 from edge_convert.sweep.grid import Axis, Case, Impossible, Settings, make_cases
-from edge_convert.sweep.kept import State, case_key, find_folders, finished_state, mark_begun, mark_finished, shared_keys
+from edge_convert.sweep.kept import (
+    State,
+    case_key,
+    find_folders,
+    finished_state,
+    mark_begun,
+    mark_finished,
+    shared_keys,
+)
 from edge_convert.sweep.memory import most_builds, room_for_another
 from edge_convert.sweep.pareto import Point
 from edge_convert.sweep.process import CaseProcess, Heard
