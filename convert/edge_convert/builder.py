@@ -27,7 +27,7 @@ from edge_convert.prune.channels import forget_steps, prune_channels
 from edge_convert.prune.clock import Clock
 from edge_convert.prune.magnitude import LayerSparsity, prune, sparsity_by_layer
 from edge_convert.prune.plan_file import PLAN, ChannelRecord, load_record, save_record
-from edge_convert.quantize.choose_ranges import Ranged, export_ranged
+from edge_convert.quantize.choose_ranges import Ranged, export_ranged, kind_of_ranges
 from edge_convert.quantize.coverage import chosen_pictures
 from edge_convert.quantize.ranges import END_TO_END
 from edge_convert.quantize.record import QuantizeRecord, load_quantization, save_quantization
@@ -361,7 +361,7 @@ class Builder:
         files = {"float32": export.export_float(r, pruned, readout)}
         yield Progress(done=1, total=total)
         names, pictures = yield from chosen_pictures(r, self.prepared, files["float32"])
-        if r.quantize.ranges == "min-max":
+        if kind_of_ranges(r) == "min-max":
             ranged = Ranged(model=export.export_int8(r, pruned, readout, pictures), how=END_TO_END[0])
         else:
             ranged = yield from export_ranged(r, self.prepared, files["float32"], names, pictures)

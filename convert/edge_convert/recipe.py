@@ -192,8 +192,9 @@ class QuantizeRecipe:
     a labelled set of their own, for where training pictures are few. calibration_pictures: how many, at most.
     coverage: how training pictures are chosen: drawn at `random`, or `k-centre` greedy on their embeddings.
     ranges: of every activation: `min-max`, from end to end; `mse`, of least squared error; `percentile`, without the
-    outer values; or of all these the one that is `nearest` to float32 on other training pictures. percentile: share of
-    the values, in per cent, that `percentile` keeps.
+    outer values; or of all these the one that is `nearest` to float32 on other training pictures. `auto` is `min-max`
+    where ReLU6 bounds the activations and `nearest` where nothing does. percentile: share of the values, in per cent,
+    that `percentile` keeps.
     aware_epochs: passes of training with rounding (quantization-aware) over the training pictures, 0 for none. Its file
     is kept where it is nearer to the gates than the plain one or, where both pass, nearer to float32.
     aware_learning_rate: highest rate, in units of each kernel's largest weight.
@@ -203,7 +204,7 @@ class QuantizeRecipe:
     calibration: str = "train"
     calibration_pictures: int = 128
     coverage: Literal["random", "k-centre"] = "random"
-    ranges: Literal["min-max", "mse", "percentile", "nearest"] = "min-max"
+    ranges: Literal["auto", "min-max", "mse", "percentile", "nearest"] = "auto"
     percentile: float = 99.99
     aware_epochs: int = 0
     aware_learning_rate: float = 3e-5

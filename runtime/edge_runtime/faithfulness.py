@@ -48,6 +48,15 @@ class Faithfulness:
     deletion_random: float
     insertion_random: float
 
+    @property
+    def doubt(self) -> str:
+        """What to know of a map that shows no better than a random order what the score depends on; "" of others."""
+        lost = self.deletion >= self.deletion_random, self.insertion <= self.insertion_random
+        if not any(lost):
+            return ""
+        curves = " and ".join(curve for curve, is_lost in zip(("deletion", "insertion"), lost, strict=True) if is_lost)
+        return f"by {curves} NO better than a random order: do not lean on what this map shows"
+
 
 @dataclass(frozen=True, kw_only=True)
 class OneMap:
@@ -182,9 +191,10 @@ def describe(found: Faithfulness | None) -> list[str]:
         ("deletion: score while the map's places go", f"{found.deletion:.3f} (random {found.deletion_random:.3f})"),
         ("insertion: score while they come back", f"{found.insertion:.3f} (random {found.insertion_random:.3f})"),
     ]
-    return [
+    lines = [
         f"  {name:<56} {value}" for name, value in rows if found.n_boxes or not name.startswith(("peaks", "overlap"))
     ]
+    return [*lines, *([f"  {found.doubt}"] if found.doubt else [])]
 
 
 def describe_built(evidence: object) -> list[str]:

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from edge.bundle import read_bundle
 from edge.errors import EdgeError, RecipeError
-from edge_convert.backbones import find_backbone
+from edge_convert.backbones import BACKBONES, find_backbone
 from edge_convert.export import calibration_pictures, check_integer_only, description
 from edge_convert.network import scaled
 from edge_convert.prepare import Prepared, load_prepared
 from edge_convert.progress import Progress, finish
 from edge_convert.quantize.attempt import excess
-from edge_convert.quantize.choose_ranges import export_ranged
+from edge_convert.quantize.choose_ranges import export_ranged, kind_of_ranges
 from edge_convert.quantize.correct import correct_biases
 from edge_convert.quantize.coverage import covering_rows, k_centres
 from edge_convert.quantize.debug import LayerError, layer_errors, to_csv
@@ -299,6 +299,14 @@ def test_the_nearest_kind_of_range_is_judged_on_training_pictures_that_set_none(
     samples = tuple(replace(s, split="val" if row in others else None) for row, s in enumerate(prepared.samples))
     cost = Judge(recipe, replace(prepared, samples=samples), float32).measure(found.model)
     assert cost.error == pytest.approx(errors[kept], abs=1e-4)
+
+
+def test_ranges_are_end_to_end_where_relu6_bounds_them_and_chosen_where_nothing_does(recipe: Recipe) -> None:
+    bounded = {"mobilenet", "mobilenetv2", "efficientnet-lite0"}
+    for name in BACKBONES:
+        its = asking(replace(recipe, network=replace(recipe.network, backbone=name)), "auto")
+        assert kind_of_ranges(its) == ("min-max" if name in bounded else "nearest")
+        assert kind_of_ranges(asking(its, "mse")) == "mse"
 
 
 @pytest.mark.slow

@@ -85,6 +85,26 @@ def test_without_boxes_pointing_and_overlap_are_left_out() -> None:
     assert "no finding was referred" in describe(None)[0]
 
 
+@pytest.mark.parametrize(
+    ("deletion", "insertion", "said"),
+    [(0.1, 0.9, ""), (0.6, 0.9, "by deletion NO"), (0.1, 0.4, "by insertion NO"), (0.6, 0.4, "deletion and insertion")],
+)
+def test_a_map_that_is_no_better_than_a_random_order_says_so(deletion: float, insertion: float, said: str) -> None:
+    found = Faithfulness(
+        n=3,
+        n_boxes=0,
+        pointing=None,
+        iou=None,
+        deletion=deletion,
+        insertion=insertion,
+        deletion_random=0.5,
+        insertion_random=0.5,
+    )
+    assert said in found.doubt
+    assert bool(found.doubt) == bool(said)
+    assert len(describe(found)) == 2 + bool(said)
+
+
 def test_evaluate_judges_the_maps_when_asked(tiny_build: TinyBuild) -> None:
     words = ["evaluate", tiny_build.bundle, "--data", tiny_build.data, "--split", "val", "--saliency"]
     done = edge(*words, "--json")

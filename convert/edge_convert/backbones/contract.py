@@ -48,7 +48,8 @@ class Backbone:
     make: `make(side_px, width, weights)` gives a flat functional tf_keras model from (side, side, 3) to the last
     feature maps (rows, columns, channels), its arguments checked. weights: a path, `imagenet`, `package` or `none`.
     min_side_px: below it no feature map is left. has_swish: whether ReLU6 can stand in its place (see `relu6.py`).
-    has_hard_swish: whether it cannot have activations of 16 bits.
+    has_hard_swish: whether it cannot have activations of 16 bits. has_relu6: whether ReLU6 bounds its activations, so
+    that none lies far outside the rest.
     dense_head: the published network's dense layers, where it has them.
     sources: where its weights can come from besides a file and `none`. pretrained_widths: those these exist at.
     published: its accuracy, None where there is no figure for this network. notes: what to know before choosing it.
@@ -64,6 +65,7 @@ class Backbone:
     min_side_px: int = 32
     has_swish: bool = False
     has_hard_swish: bool = False
+    has_relu6: bool = False
     dense_head: DenseHead | None = None
     sources: tuple[str, ...] = ("imagenet",)
     pretrained_widths: tuple[float, ...] = (1.0,)

@@ -135,6 +135,7 @@ EFFICIENTNET_LITE0 = Backbone(
     input_zero_point=127,
     block_starts=("stem", "block_0_depthwise", *(f"block_{index}_expand" for index in range(1, BLOCKS))),
     make=_make,
+    has_relu6=True,
     sources=("package",),
     published=Published(top1=75.1, source="github.com/tensorflow/tpu, efficientnet/lite"),
     notes="B0 for small devices; weights come with a package, no network needed",

@@ -20,6 +20,7 @@ MOBILENET_V1 = Backbone(
     input_zero_point=127,
     block_starts=("conv1", *(f"conv_dw_{index}" for index in range(1, 14))),
     make=_make,
+    has_relu6=True,
     pretrained_widths=(0.25, 0.5, 0.75, 1.0),
     published=Published(top1=70.4, source=KERAS_TABLE),
     notes="the plainest graph here: no residual sums",

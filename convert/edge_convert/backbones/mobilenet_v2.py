@@ -20,6 +20,7 @@ MOBILENET_V2 = Backbone(
     input_zero_point=127,
     block_starts=("Conv1", "expanded_conv_depthwise", *(f"block_{index}_expand" for index in range(1, 17))),
     make=_make,
+    has_relu6=True,
     pretrained_widths=(0.35, 0.5, 0.75, 1.0, 1.3, 1.4),
     published=Published(top1=71.3, source=KERAS_TABLE),
     notes="residual sums between narrow layers; what most recipes here use",

@@ -27,24 +27,33 @@ class Ranged:
     how: str
 
 
+def kind_of_ranges(recipe: Recipe) -> str:
+    """`quantize.ranges`, and what `auto` is for this network."""
+    wanted = recipe.quantize.ranges
+    if wanted != "auto":
+        return wanted
+    return "min-max" if find_backbone(recipe.network.backbone).has_relu6 else "nearest"
+
+
 def export_ranged(
     recipe: Recipe, prepared: Prepared, float32: bytes, names: list[str], pictures: NDArray[np.uint8]
 ) -> Steps[Ranged]:
-    """The int8 file of a float32 file, by `quantize.ranges`. Not for `min-max`, which the converter does by itself.
+    """The int8 file of a float32 file, by `kind_of_ranges`. Not for `min-max`, which the converter does by itself.
 
     names, pictures: of the calibration set; pictures (n, side, side, channels) uint8. `nearest` makes a file of every
     kind and keeps the one whose probabilities differ least from float32's, root mean square, on up to JUDGED_PICTURES
     other training pictures: no evaluated picture has a say. Where all are in the calibration set, it is judged on that.
     """
-    wanted, backbone = recipe.quantize, find_backbone(recipe.network.backbone)
+    wanted, backbone = kind_of_ranges(recipe), find_backbone(recipe.network.backbone)
     seen = yield from observe(float32, pictures, backbone)
 
     def made(clipping: Clipping, percentile: float) -> bytes:
         return quantize(float32, set_ranges(seen, backbone, clipping=clipping, percentile=percentile))
 
-    if wanted.ranges != "nearest":
-        how = "least squared error" if wanted.ranges == "mse" else f"without the outer {100 - wanted.percentile:.3g} %"
-        model = made("mse" if wanted.ranges == "mse" else "percentile", wanted.percentile)
+    if wanted != "nearest":
+        percentile = recipe.quantize.percentile
+        how = "least squared error" if wanted == "mse" else f"without the outer {100 - percentile:.3g} %"
+        model = made("mse" if wanted == "mse" else "percentile", percentile)
         return Ranged(model=with_metadata(model, description(recipe)), how=how)
     rows = _judges(recipe, prepared, names)
     real = _scores(recipe, prepared, float32, "float32", rows)

@@ -84,7 +84,7 @@ class Row:
         return Point(
             auc=int8.auc.value,
             specificity=int8.specificity_at_target.value,
-            latency_ms=self.timing.latency_ms.median,
+            latency_ms=self.timing.ms,
             bytes=self.size.bytes,
             compressed_bytes=self.size.compressed_bytes,
         )

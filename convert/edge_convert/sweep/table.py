@@ -75,11 +75,11 @@ def _footing(found: Sweep, comparison: Comparison) -> list[str]:
         lines.append("the cases differ in what they were measured on, so their measures do not quite compare")
     if measured:
         lines.append(
-            f"ms: the network alone, one thread, median of {found.rounds} rounds in turns on this machine "
+            f"ms: of the processor, the network alone, one thread, {found.rounds} rounds in turns on this machine "
             f"({found.machine.cpu}, {found.machine.interpreter}); ratio: to the first case measured"
         )
         if any(row.timing and row.timing.busy for row in measured):
-            lines.append("this machine did other work meanwhile: the ratios hold, the milliseconds are too long")
+            lines.append("this machine did other work meanwhile: the ratios hold, the milliseconds may be too long")
         quality = "specificity at the target" if comparison.by == "specificity" else "AUC"
         lines.append(
             f"front: no other case that met its gates is at least as good in {quality}, ms, MB and gzip MB, and better "
@@ -195,8 +195,8 @@ def _measures(row: Row) -> dict[str, Any]:
         "specificity_low": int8.specificity_at_target.low,
         "specificity_high": int8.specificity_at_target.high,
         "latency_ms": point.latency_ms,
-        "latency_p5_ms": timing.latency_ms.p5,
-        "latency_p95_ms": timing.latency_ms.p95,
+        "latency_p5_ms": timing.wall_ms.p5,
+        "latency_p95_ms": timing.wall_ms.p95,
         "latency_ratio": timing.ratio,
         "busy": timing.busy,
         "bytes": point.bytes,

@@ -21,14 +21,16 @@ BUSY = 1.25
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """One file's inference, wall-clock milliseconds over the rounds.
+    """One file's inference, one thread.
 
-    ratio: to the first file, median over the rounds of the two's times in the same round. busy: whether the machine
-    did other work meanwhile, by the thread's own clock.
+    ratio: to the first file, median over the rounds of the two's processor times in the same round. ms: that ratio
+    times the first file's median, so that equal files have equal times on a busy machine too, where medians of each
+    by itself do not. wall_ms: the wall clock over the rounds. busy: whether the machine did other work meanwhile.
     """
 
-    latency_ms: Spread
+    ms: float
     ratio: float
+    wall_ms: Spread
     busy: bool
 
 
@@ -51,12 +53,13 @@ def time_together(files: Sequence[tuple[Recipe, bytes]]) -> Steps[list[Timing]]:
             if number >= 0:
                 times[number, place] = taken
         yield Progress(done=max(0, number + 1), total=ROUNDS)
-    ratios = np.median(times[:, :, 0] / times[:, :1, 0], axis=0)
+    ratios = np.median(times[:, :, 1] / times[:, :1, 1], axis=0)
     medians = np.median(times, axis=0)
     return [
         Timing(
-            latency_ms=spread([float(value) for value in times[:, place, 0]]),
+            ms=float(medians[0, 1] * ratios[place]),
             ratio=float(ratios[place]),
+            wall_ms=spread([float(value) for value in times[:, place, 0]]),
             busy=bool(medians[place, 0] > BUSY * medians[place, 1]),
         )
         for place in range(len(entries))
