@@ -295,7 +295,7 @@ def full(inputs: ReportInputs, tmp_path_factory: pytest.TempPathFactory) -> Path
     v = inputs.verification
     draft = draft_bundle(inputs.recipe, inputs.prepared, inputs.models, v.decision)
     finish(make_reference(inputs.recipe, inputs.prepared, draft, folder))
-    quantized = record_of(8, "random", None, ())
+    quantized = record_of(8, "random", "from end to end", None, ())
     write_report(folder / "report.html", replace(inputs, reference=load_reference(folder)[0], quantized=quantized))
     return folder / "report.html"
 
