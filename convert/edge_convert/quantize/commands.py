@@ -86,15 +86,16 @@ def _debug(run: Path, recipe: Recipe, out: Path, count: int) -> None:
 
 def _repair(run: Path, recipe: Recipe, out: Path) -> None:
     from edge_convert.backbones import find_backbone
-    from edge_convert.builder import CALIBRATION
+    from edge_convert.builder import CALIBRATION, QUANTIZATION
     from edge_convert.export import read_models
     from edge_convert.prepare import load_prepared
     from edge_convert.progress import finish
-    from edge_convert.quantize.record import save_quantization
+    from edge_convert.quantize.record import load_quantization, save_quantization
     from edge_convert.quantize.steps import mended
 
     prepared, models = load_prepared(run / "data"), read_models(run / "quantize")
     pictures = len(json.loads((run / "quantize" / CALIBRATION).read_text(encoding="utf-8")))
+    ranges = load_quantization(run / "quantize" / QUANTIZATION).ranges
     asked = replace(recipe, quantize=replace(recipe.quantize, repair=True))
     with progress_bar() as bar:
 
@@ -104,7 +105,8 @@ def _repair(run: Path, recipe: Recipe, out: Path) -> None:
                 bar.close()
                 click.echo(step.note, err=True)
 
-        data, record = finish(mended(asked, prepared, models["float32"], models["int8"], pictures), show)
+        steps = mended(asked, prepared, models["float32"], models["int8"], pictures, ranges=ranges)
+        data, record = finish(steps, show)
     save_quantization(out / "repair.json", record)
     click.echo("\n".join(record.table()))
     for operation in record.float_operations:
