@@ -1,4 +1,4 @@
-"""Labelled pictures: one reader for two shapes, a folder per class and a `manifest.csv`.
+"""Labelled pictures: one reader for three shapes, a folder per class, one per split of such, and a `manifest.csv`.
 
 Nothing is dropped in silence: a file that is not a sample is in `ignored`, and whatever cannot be
 understood is refused with the line or the name it stands in.

@@ -144,6 +144,8 @@ class Builder:
                 yield from _report_steps("data", prepare(r, dataset, source.identity.fingerprint, dropped, stage))
         else:
             yield StageEvent(stage="data", reused=True)
+        if self.data_folder is self.folder:
+            self.folder.own(r.name, d.folder)
         if few := too_few(r, self.prepared):
             yield StageEvent(stage="data", progress=Progress(done=1, total=1, note=few))
         if self.fold is not None:
@@ -227,7 +229,7 @@ class Builder:
         path = self.folder.path / f"{self.recipe.name}.edge"
         verification = self.verification
         if not verification.passed:
-            self.folder.set_aside()
+            self.folder.set_aside(self.recipe.name)
             return None
         yield StageEvent(stage="pack")
         manifest = pack(

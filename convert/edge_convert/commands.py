@@ -117,5 +117,5 @@ def _draw(events: Generator[StageEvent, None, Build]) -> Build:
             return finish(events, show)
         except KeyboardInterrupt:
             bar.close()
-            click.echo("the same command goes on from here", err=True)
+            click.echo("the same command, without --from, goes on from here", err=True)
             raise

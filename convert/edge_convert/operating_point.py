@@ -95,9 +95,10 @@ def too_few(recipe: Recipe, prepared: Prepared) -> str:
     have = len(found) if level == "picture" else len({prepared.samples[row].group for row in found})
     if have >= needed:
         return ""
+    below = ". With fewer the threshold lies below them all, and refers much that has no finding"
     return (
         f"validation has {have} positive {UNITS[level]}; to show a sensitivity of {wanted:g} takes at least {needed}, "
-        "all of them referred. With fewer the threshold lies below them all, and refers much that has no finding"
+        f"all of them referred{below if recipe.decision.rule == 'lower-bound' else ''}"
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edge.dataset import Dataset, read_dataset
-from edge.errors import EdgeError, GateError, RecipeError
+from edge.errors import DataError, EdgeError, GateError, RecipeError
 from edge.split import assign_folds
 from edge_convert import export, network
 from edge_convert.builder import STAGES, Builder, Events, Leaks, Source, StageEvent
@@ -26,7 +26,7 @@ from edge_convert.saliency.gradient import check_gradient
 from edge_convert.train.devices import devices
 from edge_convert.train.finetune import teachers_recipe
 from edge_convert.train.logs import require_writable
-from edge_convert.verify import Verification, gate_table
+from edge_convert.verify import LOST_BY_INT8, Verification, gate_table
 from edge_runtime.judgement import require_groups
 
 FEWEST_FOLDS = 3
@@ -81,7 +81,8 @@ def convert(
     if logs is not None:
         require_writable(logs)
     with RunFolder.opened(out) as folder:
-        folder.claim(recipe.name, data, replace=replace)
+        if not replace:
+            folder.require_own(recipe.name, data)
         yield StageEvent(stage="reading")
         source = Source(dataset=dataset, identity=dataset.identity(), leaks=leaks, seed=recipe.seed)
         builder = Builder(recipe, folder, source, start=start, logs=logs, beside=others, clock=asked)
@@ -103,16 +104,16 @@ def convert(
         kept = f" ({old} is an earlier build's)" if old.exists() else ""
         raise GateError(
             f"the int8 model misses a gate, so no bundle was made{kept}\n{gate_table(verification.gates)}",
-            remedy=f"look at {report}; {_way_out(verification, out)}",
+            remedy=f"look at {report}; {_way_out(verification, recipe)}",
         )
     return Build(bundle=bundle, report=report, verification=verification, repeats=repeats)
 
 
-def _way_out(verification: Verification, out: Path) -> str:
+def _way_out(verification: Verification, recipe: Recipe) -> str:
     """What to do about the gates that were missed."""
-    missed = [gate.name for gate in verification.gates if gate.required and not gate.passed]
-    if all("int8" in name and name != "AUC, int8" for name in missed):
-        return f"`edge quantize {out} --repair --out DIR` looks for an int8 file that loses less; or change the gate"
+    missed = {gate.name for gate in verification.gates if gate.required and not gate.passed}
+    if missed <= LOST_BY_INT8 and not recipe.quantize.repair:
+        return "set quantize.repair = true, which searches for an int8 file that loses less, or change the gate"
     return "train longer, prune less, add pictures, or change the gate in the recipe"
 
 
@@ -163,6 +164,12 @@ def check_early(recipe: Recipe, dataset: Dataset, seeds: int = 1, folds: int = 0
                 f"of the teacher: {error.message}", remedy="mend `teacher` or its keys below `distill`"
             ) from None
     export.calibration_source(recipe)
+    missing = [split for split in ("train", "val") if dataset.has_splits and not dataset.of_split(split)]
+    if missing:
+        raise DataError(
+            f"the data set has splits, and none is called {missing[0]!r}",
+            remedy=f"split all anew: edge data split {dataset.folder} --out {dataset.folder}/manifest.csv --again",
+        )
     require_groups(recipe.decision.level, dataset.has_groups)
     replace(recipe, seed=recipe.seed + seeds - 1)
     if folds:

@@ -193,7 +193,7 @@ class QuantizeRecipe:
     coverage: how training pictures are chosen: drawn at `random`, or `k-centre` greedy on their embeddings.
     ranges: of every activation: `min-max`, from end to end; `mse`, of least squared error; `percentile`, without the
     outer values; or of all these the one that is `nearest` to float32 on other training pictures. `auto` is `min-max`
-    where ReLU6 bounds the activations and `nearest` where nothing does. percentile: share of the values, in per cent,
+    for networks that were published with ReLU6, and `nearest` for others. percentile: share of the values, in per cent,
     that `percentile` keeps.
     aware_epochs: passes of training with rounding (quantization-aware) over the training pictures, 0 for none. Its file
     is kept where it is nearer to the gates than the plain one or, where both pass, nearer to float32.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -52,25 +53,31 @@ class RunFolder:
                 ) from None
             yield cls(path)
 
-    def claim(self, name: str, data: Path, *, replace: bool) -> None:
-        """Mark whose build is in here: a recipe's name and a data set. Raises EdgeError where it is another's, unless
-        that may be replaced: its bundle is set aside then.
-        """
-        path, wanted = self.path / OWNER, {"name": name, "data": str(data.resolve())}
-        there = _read_json(path)
-        if there not in ({}, wanted):
-            if not replace:
-                raise EdgeError(
-                    f"{self.path} holds another build: {there.get('name')!r}, from {there.get('data')}",
-                    remedy="name another folder with --out, or replace that build with --replace",
-                )
-            self.set_aside()
-        write_atomically(path, json.dumps(wanted).encode())
+    def require_own(self, name: str, data: Path) -> None:
+        """Raise EdgeError where the folder holds a build of another name, or from another data set."""
+        there = _read_json(self.path / OWNER)
+        if there not in ({}, _owner(name, data)):
+            raise EdgeError(
+                f"{self.path} holds another build: {there.get('name')!r}, from {there.get('data')}",
+                remedy="name another folder with --out, or replace that build with --replace",
+            )
 
-    def set_aside(self) -> None:
-        """Rename bundles so that nobody takes them for this build's: `NAME.edge` becomes `NAME.edge.old`."""
-        for bundle in self.path.glob("*.edge"):
-            bundle.replace(bundle.with_name(f"{bundle.name}.old"))
+    def own(self, name: str, data: Path) -> None:
+        """Mark whose build is in here. The bundle of another one, whose place this takes, is set aside."""
+        path, wanted = self.path / OWNER, _owner(name, data)
+        there = _read_json(path)
+        if there != wanted:
+            if there:
+                self.set_aside(there.get("name", name))
+            write_atomically(path, json.dumps(wanted).encode())
+
+    def set_aside(self, name: str) -> None:
+        """Rename a build's bundle that nobody shall take for this one's: `NAME.edge` becomes `NAME.edge.old`."""
+        bundle = self.path / f"{name}.edge"
+        if bundle.exists():
+            ends = itertools.chain([""], (f".{number}" for number in itertools.count(2)))
+            names = (self.path / f"{name}.edge.old{end}" for end in ends)
+            bundle.rename(next(path for path in names if not path.exists()))
 
     def stage(self, name: str) -> Path:
         """Where a stage's artefacts are."""
@@ -97,10 +104,15 @@ class RunFolder:
         key = other.key(name)
         if key is None or self.key(name) == key:
             return
-        with self.writing(name, key, afresh=True) as partial:
-            for file in other.stage(name).iterdir():
-                if file.name != MARK:
-                    _link(file, partial / file.name)
+        # Not where a stage is written: what a kill leaves there is written on, through the links to the other's files.
+        adopted = self.path / f".{name}.adopted"
+        shutil.rmtree(adopted, ignore_errors=True)
+        adopted.mkdir()
+        for file in other.stage(name).iterdir():
+            if file.name != MARK:
+                _link(file, adopted / file.name)
+        (adopted / MARK).write_text(json.dumps({"key": key}), encoding="utf-8")
+        self._move(adopted, name)
 
     def forget(self, name: str) -> None:
         """Take the mark off a stage, so that it runs again."""
@@ -131,6 +143,10 @@ class RunFolder:
     def _move(self, partial: Path, name: str) -> None:
         shutil.rmtree(self.stage(name), ignore_errors=True)
         partial.rename(self.stage(name))
+
+
+def _owner(name: str, data: Path) -> dict[str, str]:
+    return {"name": name, "data": str(data.resolve())}
 
 
 def _link(file: Path, name: Path) -> None:

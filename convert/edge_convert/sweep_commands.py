@@ -57,6 +57,7 @@ def _jobs(ctx: click.Context, param: click.Parameter, value: str) -> int | None:
     default=1.0,
     help="How much longer the device takes than this machine, for the budget; compare `edge bench` on both.",
 )
+@click.option("--replace", is_flag=True, help="Replace a sweep of another name, or from other data, in --out.")
 @click.option("--clock", metavar="COMMAND", help="Of the cases that remove channels: see edge convert.")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Overrides a key in every case.")
 @click.option("--weights", type=str, help="Overrides network.weights in every case.")
@@ -74,6 +75,7 @@ def sweep(
     budget_text: str | None,
     by: Literal["specificity", "auc"],
     latency_factor: float,
+    replace: bool,
     clock: str | None,
     changes: tuple[str, ...],
     weights: str | None,
@@ -115,7 +117,7 @@ def sweep(
     if dry_run:
         _list(plan)
         return 0
-    with closing(run.sweep(plan, out, jobs=jobs)) as events:
+    with closing(run.sweep(plan, out, jobs=jobs, replace_others=replace)) as events:
         found = _draw(events)
     comparison = compare(found, budget, by=by, latency_factor=latency_factor)
     _write(out, found, comparison)

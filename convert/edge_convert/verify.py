@@ -56,6 +56,12 @@ class ModelSize:
     specificity: Interval | None = None
 
 
+AUC_LOST, ACCURACY_LOST = "AUC lost by int8", "accuracy lost by int8"
+FLIPPED, MAPS_AGREE = "decisions flipped by int8, share", "saliency agreement on positives, median rank corr."
+LOST_BY_INT8 = {AUC_LOST, ACCURACY_LOST, FLIPPED, MAPS_AGREE}
+"""Names of the gates that another int8 file of the same network may meet."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Gate:
     """One demand of the recipe and what was measured. limit is a bound from below or, where `at_most`, from above.
@@ -390,21 +396,21 @@ def _gates(
             at_most=False,
             note=int8.judged.nothing_to_measure("specificity"),
         ),
-        Gate(name="AUC lost by int8", measured=agreement.auc_drop, limit=g.max_auc_drop, at_most=True),
+        Gate(name=AUC_LOST, measured=agreement.auc_drop, limit=g.max_auc_drop, at_most=True),
         Gate(
-            name="accuracy lost by int8",
+            name=ACCURACY_LOST,
             measured=agreement.accuracy_drop,
             limit=g.max_accuracy_drop,
             at_most=True,
         ),
         Gate(
-            name="decisions flipped by int8, share",
+            name=FLIPPED,
             measured=agreement.flips / agreement.n,
             limit=g.max_flips,
             at_most=True,
         ),
         Gate(
-            name="saliency agreement on positives, median rank corr.",
+            name=MAPS_AGREE,
             measured=agreement.saliency_positive,
             limit=g.min_saliency_agreement,
             at_most=False,

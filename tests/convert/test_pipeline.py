@@ -145,7 +145,7 @@ def test_a_missed_gate_fails_the_build_with_the_table_and_sets_the_bundle_aside(
     assert done.returncode == 1
     assert "MISS  AUC lost by int8" in done.stderr
     assert "tiny.edge.old is an earlier build's" in done.stderr
-    assert "--repair" in done.stderr
+    assert "quantize.repair = true" in done.stderr
     assert not copied.bundle.exists()
     assert (copied.run / "tiny.edge.old").read_bytes() == before
     assert (copied.run / "report.html").exists()
@@ -154,20 +154,25 @@ def test_a_missed_gate_fails_the_build_with_the_table_and_sets_the_bundle_aside(
 def test_another_build_in_the_folder_is_refused_and_not_touched_unless_it_may_be_replaced(
     copied: TinyBuild, tmp_path: Path
 ) -> None:
-    folder = RunFolder(tmp_path / "run")
-    folder.claim("tiny", copied.data, replace=False)
-    folder.claim("tiny", copied.data, replace=False)
     done = convert(copied, "--set", "name=other")
     assert done.returncode == 1
     assert f"{copied.run} holds another build: 'tiny', from {copied.data}" in done.stderr
     assert "--replace" in done.stderr
-    assert copied.bundle.exists()
+    before = copied.bundle.read_bytes()
+    folder = RunFolder(copied.run)
+    folder.require_own("tiny", copied.data)
     with pytest.raises(EdgeError, match="holds another build"):
-        folder.claim("tiny", tmp_path, replace=False)
-    folder.claim("tiny", tmp_path, replace=True)
-    assert not copied.bundle.exists()
-    assert (copied.run / "tiny.edge.old").exists()
-    folder.claim("tiny", tmp_path, replace=False)
+        folder.require_own("tiny", tmp_path)
+    assert copied.bundle.exists()
+    # Taken over: what was there is set aside, and a second time beside the first.
+    for data, old in ((tmp_path, "tiny.edge.old"), (copied.data, "tiny.edge.old.2")):
+        copied.bundle.write_bytes(before)
+        (copied.run / "elses.edge").write_bytes(before)
+        folder.own("tiny", data)
+        folder.require_own("tiny", data)
+        assert not copied.bundle.exists()
+        assert (copied.run / old).read_bytes() == before
+        assert (copied.run / "elses.edge").exists()
 
 
 @pytest.mark.parametrize(

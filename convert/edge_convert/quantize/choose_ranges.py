@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.errors import EdgeError
 from edge_convert.backbones import find_backbone
 from edge_convert.export import description, open_network
 from edge_convert.prepare import Prepared
@@ -58,16 +59,25 @@ def export_ranged(
     rows = _judges(recipe, prepared, names)
     real = _scores(recipe, prepared, float32, "float32", rows)
     kinds = (END_TO_END, *CLIPPINGS)
-    found: list[tuple[float, str, bytes]] = []
+    found: dict[str, tuple[float, bytes]] = {}
     for done, (kind, clipping, percentile) in enumerate(kinds, start=1):
-        model = made(clipping, percentile)
-        error = float(np.sqrt(((_scores(recipe, prepared, model, "int8", rows) - real) ** 2).mean()))
-        found.append((error, kind, model))
-        yield Progress(done=done, total=len(kinds), note=f"{kind}: probabilities off by {error:.4f}")
-    error, kind, model = min(found, key=lambda tried: tried[0])
+        try:
+            model = made(clipping, percentile)
+            said = _scores(recipe, prepared, model, "int8", rows)
+        except EdgeError as error:
+            # The converter or the interpreter refuses this kind's file; the last one that is left must not be.
+            if done == len(kinds) and not found:
+                raise
+            yield Progress(done=done, total=len(kinds), note=f"{kind}: not possible ({error.message})")
+            continue
+        found[kind] = float(np.sqrt(((said - real) ** 2).mean())), model
+        yield Progress(done=done, total=len(kinds), note=f"{kind}: probabilities off by {found[kind][0]:.4f}")
+    kind = min(found, key=lambda name: found[name][0])
+    off, model = found[kind]
+    plain = f", {found[END_TO_END[0]][0]:.4f} {END_TO_END[0]}" if END_TO_END[0] in found else ""
     how = (
-        f"{kind}, the nearest to float32 of {len(kinds)} kinds on {len(rows)} training pictures (root mean square "
-        f"difference of the probability {error:.4f}, {found[0][0]:.4f} from end to end)"
+        f"{kind}, the nearest to float32 of {len(found)} kinds on {len(rows)} training pictures (root mean square "
+        f"difference of the probability {off:.4f}{plain})"
     )
     return Ranged(model=with_metadata(model, description(recipe)), how=how)
 

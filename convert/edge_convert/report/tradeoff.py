@@ -46,8 +46,9 @@ class Spot:
     """One file. label: what is written beside it; name: in full. width: the network's multiplier. floats: whether it
     computes in float32.
 
-    auc, specificity: on validation, the latter at the target sensitivity. latency_ms: median of the network alone, one
-    thread. bytes, compressed_bytes: as it is, and after gzip. faint: drawn pale, for what is not worth a look.
+    auc, specificity: on validation, the latter at the target sensitivity. latency_ms: of the network alone, one thread;
+    the wall clock's median of a build's own files, processor time of a sweep's. bytes, compressed_bytes: as it is, and
+    after gzip. faint: drawn pale, for what is not worth a look.
     """
 
     label: str

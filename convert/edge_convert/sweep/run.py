@@ -161,14 +161,19 @@ def plan_sweep(
     )
 
 
-def sweep(plan: Plan, out: Path, *, jobs: int | None = 1) -> Events:
+def sweep(plan: Plan, out: Path, *, jobs: int | None = 1, replace_others: bool = False) -> Events:
     """Build every case below `out` and time what they made. jobs: builds at a time, None for as many as fit.
+    replace_others: whether a sweep of another recipe's name, or from other data, may be replaced there.
 
     Yields what it is doing; returns the rows. A case that fails, crashes or is killed costs its own row. Close the
     generator to end the builds that run. Raises EdgeError where another sweep writes to `out`.
     """
     require_outside(out, plan.data)
-    with RunFolder.opened(out):
+    with RunFolder.opened(out) as folder:
+        name = plan.cases[0].recipe.name
+        if not replace_others:
+            folder.require_own(name, plan.data)
+        folder.own(name, plan.data)
         builds = _Builds(plan, out)
         yield from builds.run(jobs)
         rows = [_row(case, *builds.ended[case.name]) for case in plan.cases]
@@ -216,8 +221,10 @@ class _Builds:
         for case in self._plan.cases:
             folder = self._folders[case.name]
             if state := finished_state(folder, self._keys[case.name]):
-                for key in self._shared[case.name].values():
-                    self._made.setdefault(key, folder)
+                for stage, key in self._shared[case.name].items():
+                    # It may have been deleted to save space.
+                    if RunFolder(folder).key(stage) is not None:
+                        self._made.setdefault(key, folder)
                 yield self._end(case, state, "", stage="kept")
             else:
                 waiting.append(case)

@@ -181,7 +181,7 @@ def _measures(row: Row) -> dict[str, Any]:
     point, verification, timing = row.point, row.verification, row.timing
     if point is None or verification is None or timing is None:
         names = ("n", "n_positive", "auc", "auc_low", "auc_high", "target_sensitivity", "specificity")
-        rest = ("specificity_low", "specificity_high", "latency_ms", "latency_p5_ms", "latency_p95_ms")
+        rest = ("specificity_low", "specificity_high", "latency_ms", "wall_p5_ms", "wall_p95_ms")
         return dict.fromkeys((*names, *rest, "latency_ratio", "busy", "bytes", "compressed_bytes"))
     int8 = verification.evaluations["val/int8"]
     return {
@@ -195,8 +195,8 @@ def _measures(row: Row) -> dict[str, Any]:
         "specificity_low": int8.specificity_at_target.low,
         "specificity_high": int8.specificity_at_target.high,
         "latency_ms": point.latency_ms,
-        "latency_p5_ms": timing.wall_ms.p5,
-        "latency_p95_ms": timing.wall_ms.p95,
+        "wall_p5_ms": timing.wall_ms.p5,
+        "wall_p95_ms": timing.wall_ms.p95,
         "latency_ratio": timing.ratio,
         "busy": timing.busy,
         "bytes": point.bytes,
