@@ -14,7 +14,7 @@ from edge.profile import Profile, parse_profile
 from edge_convert.calibrate import Outputs, fit_calibration
 from edge_convert.prepare import Prepared
 from edge_convert.recipe import DecisionRecipe, Recipe
-from edge_runtime.bounds import ERROR, pictures_needed
+from edge_runtime.bounds import ERROR, cases_needed
 from edge_runtime.calibration import calibrate, logit, sigmoid
 from edge_runtime.judgement import UNITS, Cases, Judged, judge, standing
 from edge_runtime.metrics import RESAMPLES, expected_calibration_error, fit_threshold, groups_holding, half_way_down
@@ -88,7 +88,7 @@ def too_few(recipe: Recipe, prepared: Prepared) -> str:
     Said by the level that is decided; how alike those of a group are, only the trained network can tell.
     """
     wanted = parse_profile(recipe.decision.profile).sensitivity
-    needed = math.ceil(pictures_needed(wanted) - 1e-9)
+    needed = cases_needed(wanted)
     rows = prepared.rows("val")
     found = rows[np.isin(prepared.targets[rows], [recipe.classes.index(label) for label in recipe.positive])]
     level = recipe.decision.level

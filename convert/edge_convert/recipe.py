@@ -111,6 +111,11 @@ class DistillRecipe:
     temperature: float = 2.0
 
 
+OF_MAGNITUDE = ("sparsity", "schedule", "pattern", "weight_bits")
+OF_CHANNELS = ("target_latency", "steps", "between_epochs", "most_auc_lost", "allocation", "importance")
+"""Keys of pruning that one method reads alone."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PruneRecipe:
     """Pruning. method: `magnitude` makes small weights zero, which buys compressed size; `channels` removes whole
@@ -163,20 +168,11 @@ class PruneRecipe:
         """With the defaults for all that the method does not read: equal where the same is done."""
         if not self.changes:
             return PruneRecipe(method="none")
-        names: tuple[str, ...] = (
-            "target_latency",
-            "steps",
-            "between_epochs",
-            "most_auc_lost",
-            "allocation",
-            "importance",
-        )
-        if self.removes_channels:
-            names = ("sparsity", "schedule", "pattern", "weight_bits")
-        elif self.pattern == "2:4":
-            names = (*names, "sparsity")
+        idle = list(OF_MAGNITUDE if self.removes_channels else OF_CHANNELS)
+        if self.pattern == "2:4":
+            idle.append("sparsity")
         defaults = PruneRecipe()
-        return dataclasses.replace(self, **{name: getattr(defaults, name) for name in names})
+        return dataclasses.replace(self, **{name: getattr(defaults, name) for name in idle})
 
     @property
     def removes_channels(self) -> bool:

@@ -98,6 +98,11 @@ def pictures_needed(target: float) -> float:
     return math.log(ERROR) / math.log(target)
 
 
+def cases_needed(target: float, deff: float = 1.0) -> int:
+    """The same in whole cases, of which `deff` are worth one independent one."""
+    return math.ceil(pictures_needed(target) * deff - 1e-9)
+
+
 def clopper_pearson_lower(successes: float, n: float) -> float:
     """Clopper and Pearson's one-sided lower 95 % bound of a proportion; the numbers need not be whole."""
     if successes <= 0:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import field
 from typing import Literal, NamedTuple
@@ -14,7 +13,7 @@ from edge.decision import Level
 from edge.errors import DataError
 from edge.frozen import dataclass
 from edge.profile import Profile
-from edge_runtime.bounds import Sampling, clopper_pearson_lower, pictures_needed
+from edge_runtime.bounds import Sampling, cases_needed, clopper_pearson_lower
 from edge_runtime.metrics import RESAMPLES, Interval, wilson
 
 Share = Literal["sensitivity", "specificity"]
@@ -171,7 +170,7 @@ class _Demand(NamedTuple):
         if self.enough:
             return f"the lower bound of {self.share} is {self.bound:.4f}, {self.wanted:g} is wanted"
         kind = "positive" if self.share == "sensitivity" else "negative"
-        needed = math.ceil(pictures_needed(self.wanted) * self.deff - 1e-9)
+        needed = cases_needed(self.wanted, self.deff)
         alike = ", as alike within their groups as these," if self.deff > 1 else ""
         have = f"1 {kind} {level} is" if self.n == 1 else f"{self.n} {kind} {UNITS[level]} are"
         return f"{have} too few: {needed}{alike} are needed to show {self.share} {self.wanted:g}"

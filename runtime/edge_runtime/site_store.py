@@ -132,8 +132,7 @@ class SiteStore:
 
     def cases(self) -> list[SiteCase]:
         """All cases, in the order in which they were added, whatever network embedded them."""
-        with self._reading(comparing=False) as connection:
-            return [] if connection is None else self._select(connection, "")
+        return self._read_cases("", comparing=False)
 
     def embedded_by(self) -> str | None:
         """The name of the bundle whose other network embedded the cases; None where it was this bundle's own."""
@@ -166,8 +165,8 @@ class SiteStore:
             thumbnails=[row[3] for row in rows] if thumbnails else (),
         )
 
-    def _read_cases(self, where: str, *values: str | bytes) -> list[SiteCase]:
-        with self._reading() as connection:
+    def _read_cases(self, where: str, *values: str | bytes, comparing: bool = True) -> list[SiteCase]:
+        with self._reading(comparing=comparing) as connection:
             return [] if connection is None else self._select(connection, where, *values)
 
     def _select(self, connection: sqlite3.Connection, where: str, *values: str | bytes) -> list[SiteCase]:
