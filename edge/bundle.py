@@ -23,7 +23,7 @@ from edge.errors import BundleError, EdgeError
 from edge.fields import FieldError, build, plain
 from edge.files import read_ordinary, write_atomically
 from edge.frozen import dataclass
-from edge.preprocess import Preprocessing
+from edge.preprocess import PICTURE_SUFFIXES, Preprocessing
 from edge.reference import Reference
 from edge.saliency import OnRequest, Saliency
 
@@ -225,6 +225,8 @@ def read_bundle(path: Path, *, whole: bool = True) -> Bundle:
     try:
         return parse_bundle(data, whole=whole)
     except EdgeError as error:
+        if path.suffix.lower() in PICTURE_SUFFIXES:
+            raise BundleError(f"{path} is a picture, not a bundle", remedy="name the bundle before pictures") from None
         raise BundleError(f"{path}: {error.message}", remedy=error.remedy) from None
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -211,9 +211,26 @@ def _read_class_folders(folder: Path, found: Sequence[str]) -> list[Sample]:
             f"{folder} holds neither {MANIFEST} nor class folders with {PICTURE_KINDS} pictures",
             remedy=f"write {MANIFEST} with columns path,label, or make one folder per class",
         )
-    if all(label.lower() in SPLIT_NAMES for label in labels):
+    splits = {label for label in labels if label.lower() in SPLIT_NAMES}
+    if splits == labels:
         return _read_split_folders(folder, names)
+    if len({SPLIT_NAMES[label.lower()] for label in splits}) > 1:
+        raise DataError(
+            f"{_listed(splits)} are splits, and beside them lies {_listed(labels - splits)}",
+            remedy=f"keep splits alone in {folder}, called train, val and test, or write {MANIFEST}",
+        )
+    below = {parts[1] if len(parts := name.split("/")) > 2 else "" for name in names}
+    if all(inner.lower() in SPLIT_NAMES for inner in below):
+        raise DataError(
+            f"each class of {folder} has its own folders {_listed(below)}, which are read as splits only when they "
+            "hold the classes",
+            remedy=f"make it {min(below)}/{min(labels)} and so on, or write {MANIFEST} with columns path,label,split",
+        )
     return [Sample(path=folder / n, name=n, label=n.split("/", 1)[0], group=n, split=None, boxes=()) for n in names]
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
 
 
 def _read_split_folders(folder: Path, names: Sequence[str]) -> list[Sample]:

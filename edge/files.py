@@ -44,3 +44,14 @@ def read_ordinary(path: Path) -> bytes:
         if not stat.S_ISREG(mode):
             raise OSError(errno.EINVAL, "a pipe or device, not a file", str(path))
         return stream.read()
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal, whatever its size. Raises OSError."""
+    import hashlib  # here, as above
+
+    sha = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            sha.update(block)
+    return sha.hexdigest()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.errors import DataError
+from edge.files import sha256_of
 from edge.frozen import dataclass
 
 if TYPE_CHECKING:
@@ -54,11 +55,7 @@ def _hash_lines(records: Iterable[object]) -> str:
 
 
 def _digest(path: Path) -> str:
-    sha = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                sha.update(block)
+        return sha256_of(path)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}", remedy="check the file and its rights") from None
-    return sha.hexdigest()

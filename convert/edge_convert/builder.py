@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,7 @@ from edge_convert.operating_point import too_few
 from edge_convert.pack import pack, versions
 from edge_convert.prepare import FORMAT, Prepared, load_prepared, prepare
 from edge_convert.progress import Progress, Steps, finish, translate
-from edge_convert.prune.channels import forget_steps, prune_channels
+from edge_convert.prune.channels import STEPS, prune_channels
 from edge_convert.prune.clock import Clock
 from edge_convert.prune.magnitude import LayerSparsity, prune, sparsity_by_layer
 from edge_convert.prune.plan_file import PLAN, ChannelRecord, load_record, save_record
@@ -57,9 +57,13 @@ QUANTIZATION = "quantization.json"
 RECIPE = "recipe.json"
 CHECKPOINT = "training.npz"
 DENSE = "dense.float32.tflite"
+SCRATCH = (CHECKPOINT, *STEPS)
+"""What the stages that train go on from after a kill."""
+REPORT = "report.html"
 READOUT = "readout.npz"
 LATENCY = "latency.json"
-REPORT = "report.html"
+PLACES = (*STAGES[: STAGES.index("pack")], LATENCY, REPORT)
+"""What a build writes into its folder, besides its bundle."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,8 +189,6 @@ class Builder:
             _save_network(stage, model, history)
             rows = [asdict(row) for row in sparsity]
             (stage / SPARSITY).write_text(json.dumps(rows, indent=1), encoding="utf-8")
-        self._end_training("prune")
-        forget_steps(self.folder.stage("prune"))
 
     def quantize(self) -> Events:
         """Export the float32 and the int8 file."""
@@ -199,7 +201,6 @@ class Builder:
             return
         with self._writing("quantize") as stage:
             yield from _report_steps("quantize", self._export(stage))
-        self._end_training("quantize")
 
     def verify(self) -> Events:
         """Measure the files through the runtime."""
@@ -288,15 +289,17 @@ class Builder:
     def _folder_of(self, stage: str) -> RunFolder:
         return self.data_folder if stage == "data" else self.folder
 
-    def _writing(self, stage: str) -> AbstractContextManager[Path]:
-        """A stage's folder to write into. What was made of the old stage must not be taken for made of this one."""
-        for later in STAGES[STAGES.index(stage) + 1 :]:
-            self.folder.forget(later)
-        return self._folder_of(stage).writing(stage, self._key, afresh=stage in self._forced)
+    @contextmanager
+    def _writing(self, stage: str) -> Iterator[Path]:
+        """A stage's folder to write into. What was made of the old stage must not be taken for made of this one.
 
-    def _end_training(self, stage: str) -> None:
-        # Only now: a build killed earlier still needs it.
-        Checkpoint(self.folder.stage(stage) / CHECKPOINT).remove()
+        Nothing is given up before the new stage is whole: one that is refused or killed has cost nothing.
+        """
+        afresh, folder = stage in self._forced, self._folder_of(stage)
+        with folder.writing(stage, self._key, afresh=afresh, scratch=SCRATCH) as place:
+            yield place
+            for later in STAGES[STAGES.index(stage) + 1 :]:
+                self.folder.forget(later)
 
     def _keeping(self, stage: Path) -> Keeping:
         return Keeping(checkpoint=Checkpoint(stage / CHECKPOINT), logs=Logs(self.logs) if self.logs else None)
@@ -314,7 +317,6 @@ class Builder:
             steps = finetune(recipe, self.prepared, keeping=self._keeping(stage), teacher=taught_by, whose=whose)
             model, history = yield from _report_steps(name, steps)
             _save_network(stage, model, history)
-        self._end_training(name)
 
     def _teacher(self) -> Teacher | None:
         """The trained teacher, on the devices that train; None where the recipe has none."""

@@ -14,10 +14,11 @@ from edge.dataset import Dataset, read_dataset
 from edge.errors import DataError, EdgeError, GateError, RecipeError
 from edge.split import assign_folds
 from edge_convert import export, network
-from edge_convert.builder import STAGES, Builder, Events, Leaks, Source, StageEvent
+from edge_convert.builder import PLACES, STAGES, Builder, Events, Leaks, Source, StageEvent
 from edge_convert.progress import finish
 from edge_convert.prune.clock import Clock, ProgramClock
 from edge_convert.recipe import Recipe
+from edge_convert.repeat import FILES as REPEATS
 from edge_convert.repeat import Repeats, cross_validate, forget_repeats, repeat_seeds
 from edge_convert.report.tradeoff import read_beside
 from edge_convert.run_folder import RunFolder
@@ -81,8 +82,7 @@ def convert(
     if logs is not None:
         require_writable(logs)
     with RunFolder.opened(out) as folder:
-        if not replace:
-            folder.require_own(recipe.name, data)
+        folder.require_own(recipe.name, data, (*PLACES, *REPEATS, f"{recipe.name}.edge"), replace=replace)
         yield StageEvent(stage="reading")
         source = Source(dataset=dataset, identity=dataset.identity(), leaks=leaks, seed=recipe.seed)
         builder = Builder(recipe, folder, source, start=start, logs=logs, beside=others, clock=asked)
@@ -128,11 +128,18 @@ def train_and_verify(build: Builder) -> Events:
 
 
 def require_outside(out: Path, data: Path) -> None:
-    """Raise EdgeError for a build's folder inside the data set: its pictures would be taken for the set's."""
-    if out.resolve().is_relative_to(data.resolve()):
-        raise EdgeError(
-            f"the build's folder {out} lies inside the data set", remedy="name a folder elsewhere with --out"
-        )
+    """Raise EdgeError where a build's folder and the data set lie one inside the other.
+
+    The build's pictures would be taken for the set's, or its stages would take the set's place.
+    """
+    within, around = out.resolve(), data.resolve()
+    if within.is_relative_to(around):
+        said = f"the build's folder {out} lies inside the data set"
+    elif around.is_relative_to(within):
+        said = f"the data set {data} lies inside the build's folder {out}"
+    else:
+        return
+    raise EdgeError(said, remedy="name a folder elsewhere with --out")
 
 
 def check_clock(recipe: Recipe, clock: str | None) -> Clock | None:
@@ -168,7 +175,8 @@ def check_early(recipe: Recipe, dataset: Dataset, seeds: int = 1, folds: int = 0
     if missing:
         raise DataError(
             f"the data set has splits, and none is called {missing[0]!r}",
-            remedy=f"split all anew: edge data split {dataset.folder} --out {dataset.folder}/manifest.csv --again",
+            remedy=f"make one of part of train; or split all anew, test too: edge data split {dataset.folder} --out "
+            f"{dataset.folder}/manifest.csv --again",
         )
     require_groups(recipe.decision.level, dataset.has_groups)
     replace(recipe, seed=recipe.seed + seeds - 1)

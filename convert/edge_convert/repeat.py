@@ -27,6 +27,8 @@ from edge_runtime.metrics import Interval, fit_threshold, ranking_intervals
 
 Run = Callable[[Builder], Events]
 TARGETS = (0.95, 0.99)
+FILES = ("seeds.json", "folds.json")
+"""What is written beside the bundle, by the kind of the runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,8 +217,7 @@ def _save(built: Builder, repeats: Repeats) -> Repeats:
 
 def forget_repeats(built: Builder) -> None:
     """Remove the files of runs that belong to another build than this one."""
-    for kind in ("seeds", "folds"):
-        path = built.folder.path / f"{kind}.json"
+    for path in (built.folder.path / file for file in FILES):
         with suppress(OSError, ValueError, KeyError, TypeError):
             if json.loads(path.read_text(encoding="utf-8"))["of"] == built.key:
                 continue

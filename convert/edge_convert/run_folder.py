@@ -1,24 +1,27 @@
 """The folder of a build: one artefact folder a stage, each marked with what it was made from.
 
 A stage is written beside its place and moved there when it is whole, so a build killed at any moment goes on from the
-last finished stage, and within a stage from what the stage itself left there.
+last finished stage, and within a stage from what the stage itself left there. The mark holds a digest of each file, so
+that one which was damaged, or replaced by hand, is not taken for what was measured. Nothing that has no mark is
+removed: it is not a build's.
 """
 
 from __future__ import annotations
 
 import fcntl
+import fnmatch
 import hashlib
 import itertools
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from edge.errors import EdgeError
-from edge.files import write_atomically
+from edge.files import sha256_of, write_atomically
 
 MARK = "stage.json"
 OWNER = "build.json"
@@ -53,23 +56,42 @@ class RunFolder:
                 ) from None
             yield cls(path)
 
-    def require_own(self, name: str, data: Path) -> None:
-        """Raise EdgeError where the folder holds a build of another name, or from another data set."""
-        there = _read_json(self.path / OWNER)
-        if there not in ({}, _owner(name, data)):
+    def require_own(self, name: str, data: Path, places: Collection[str], *, replace: bool) -> None:
+        """Raise EdgeError where the folder is not this build's to write into.
+
+        It is not where it holds a build of another name or from another data set, unless `replace`, nor where it holds
+        something by the name of what a build writes that no build has written. places: those names.
+        """
+        owner = self.path / OWNER
+        there = _read_json(owner)
+        if owner.is_dir():
+            raise EdgeError(f"{owner} is a folder", remedy="remove it, or name another folder with --out")
+        if not replace and owner.exists() and not there:
+            raise EdgeError(
+                f"{owner} cannot be read, so whose build is in {self.path} is not known",
+                remedy="name another folder with --out, or replace that build with --replace",
+            )
+        if not replace and there and not _is_owner(there, name, data):
             raise EdgeError(
                 f"{self.path} holds another build: {there.get('name')!r}, from {there.get('data')}",
                 remedy="name another folder with --out, or replace that build with --replace",
             )
+        for path in (self.path / place for place in places):
+            is_ours = (path / MARK).exists() if path.is_dir() else owner.exists()
+            if path.is_symlink() or (path.exists() and not is_ours):
+                raise _foreign(path)
 
     def own(self, name: str, data: Path) -> None:
         """Mark whose build is in here. The bundle of another one, whose place this takes, is set aside."""
-        path, wanted = self.path / OWNER, _owner(name, data)
+        path = self.path / OWNER
         there = _read_json(path)
-        if there != wanted:
+        if not _is_owner(there, name, data):
+            unknown = path.exists() and not there
+            for bundle in sorted(self.path.glob("*.edge")) if unknown else ():
+                self.set_aside(bundle.stem)
             if there:
                 self.set_aside(there.get("name", name))
-            write_atomically(path, json.dumps(wanted).encode())
+            write_atomically(path, json.dumps({"name": name, "data": str(data.resolve())}).encode())
 
     def set_aside(self, name: str) -> None:
         """Rename a build's bundle that nobody shall take for this one's: `NAME.edge` becomes `NAME.edge.old`."""
@@ -84,16 +106,35 @@ class RunFolder:
         return self.path / name
 
     def is_done(self, name: str, key: str) -> bool:
-        """Whether the stage is whole and was made from exactly this."""
+        """Whether the stage is whole and was made from exactly this. Raises EdgeError where it was changed since."""
         partial = self._partial(name)
         if _key_in(partial / MARK) == key:
             # Killed between the mark and the move: it is whole.
             self._move(partial, name)
-        return _key_in(self.stage(name) / MARK) == key
+        if self.key(name) != key:
+            return False
+        self.require_whole(name)
+        return True
 
     def key(self, name: str) -> str | None:
         """What the stage was made from; None where it is not whole."""
         return _key_in(self.stage(name) / MARK)
+
+    def require_whole(self, name: str) -> None:
+        """Raise EdgeError where a stage is not there, or one of its files is not as the stage left it."""
+        stage = self.stage(name)
+        if self.key(name) is None:
+            raise EdgeError(f"{self.path} holds no finished {name} stage", remedy="name the --out folder of a build")
+        for file, digest in _files_in(stage / MARK).items():
+            try:
+                found = sha256_of(stage / file)
+            except FileNotFoundError:
+                found = ""
+            if found != digest:
+                state = "was changed since the build made it" if found else "is missing"
+                raise EdgeError(
+                    f"{stage / file} {state}", remedy=f"put it back, build with --from {name}, or remove {stage}"
+                )
 
     def adopt(self, name: str, other: RunFolder) -> None:
         """Take another build's whole stage over, without a copy where the file system has hard links.
@@ -111,18 +152,22 @@ class RunFolder:
         for file in other.stage(name).iterdir():
             if file.name != MARK:
                 _link(file, adopted / file.name)
-        (adopted / MARK).write_text(json.dumps({"key": key}), encoding="utf-8")
+        # A copy, because it is what this build may change.
+        shutil.copy2(other.stage(name) / MARK, adopted / MARK)
         self._move(adopted, name)
 
     def forget(self, name: str) -> None:
-        """Take the mark off a stage, so that it runs again."""
-        (self.stage(name) / MARK).unlink(missing_ok=True)
+        """Empty the mark of a stage, so that it runs again. The mark stays, for the folder is still a build's."""
+        mark = self.stage(name) / MARK
+        if mark.exists():
+            write_atomically(mark, b"{}")
 
     @contextmanager
-    def writing(self, name: str, key: str, *, afresh: bool = False) -> Iterator[Path]:
+    def writing(self, name: str, key: str, *, afresh: bool = False, scratch: Collection[str] = ()) -> Iterator[Path]:
         """A folder to write a stage into; it takes the stage's place when the block ends without an error.
 
-        What an interrupted build left in it, made from exactly the same, is still there, unless `afresh`.
+        What an interrupted build left in it, made from exactly the same, is still there, unless `afresh`. scratch:
+        patterns of the names of files that only an interrupted build needs; they do not become part of the stage.
         """
         partial = self._partial(name)
         if afresh or _key_in(partial / BEGUN) != key:
@@ -130,23 +175,43 @@ class RunFolder:
             partial.mkdir()
             (partial / BEGUN).write_text(json.dumps({"key": key}), encoding="utf-8")
         yield partial
-        for file in partial.rglob("*"):
-            if file.is_file():
+        files = {}
+        for file in sorted(path for path in partial.rglob("*") if path.is_file()):
+            inside = str(file.relative_to(partial))
+            if not any(fnmatch.fnmatch(inside, pattern) for pattern in (BEGUN, MARK, *scratch)):
                 with file.open("rb") as stream:
                     os.fsync(stream.fileno())
-        (partial / BEGUN).rename(partial / MARK)
+                files[inside] = sha256_of(file)
+        write_atomically(partial / MARK, json.dumps({"key": key, "files": files}).encode())
         self._move(partial, name)
 
     def _partial(self, name: str) -> Path:
         return self.path / f".{name}.partial"
 
     def _move(self, partial: Path, name: str) -> None:
-        shutil.rmtree(self.stage(name), ignore_errors=True)
-        partial.rename(self.stage(name))
+        stage, old, kept = self.stage(name), self.path / f".{name}.old", _files_in(partial / MARK)
+        for file in partial.rglob("*"):
+            if kept and file.is_file() and str(file.relative_to(partial)) not in (*kept, MARK):
+                file.unlink()
+        shutil.rmtree(old, ignore_errors=True)
+        if stage.exists():
+            if not (stage / MARK).exists():
+                raise _foreign(stage)
+            # In one step: a kill while it is removed would leave half of it, without its mark.
+            stage.rename(old)
+        partial.rename(stage)
+        shutil.rmtree(old, ignore_errors=True)
 
 
-def _owner(name: str, data: Path) -> dict[str, str]:
-    return {"name": name, "data": str(data.resolve())}
+def _foreign(path: Path) -> EdgeError:
+    kind = "a link" if path.is_symlink() else "not a build's"
+    return EdgeError(
+        f"{path} is {kind}, and a build would replace it", remedy="move it, or name another folder with --out"
+    )
+
+
+def _is_owner(there: dict[str, Any], name: str, data: Path) -> bool:
+    return (there.get("name"), there.get("data")) == (name, str(data.resolve()))
 
 
 def _link(file: Path, name: Path) -> None:
@@ -159,10 +224,17 @@ def _link(file: Path, name: Path) -> None:
 
 def _key_in(mark: Path) -> str | None:
     """The key that a stage was marked with; None where there is no readable mark."""
-    return _read_json(mark).get("key")
+    key = _read_json(mark).get("key")
+    return key if isinstance(key, str) else None
 
 
-def _read_json(path: Path) -> dict[str, str]:
+def _files_in(mark: Path) -> dict[str, str]:
+    """The sha256 of each file of a stage, by its name inside."""
+    files = _read_json(mark).get("files")
+    return files if isinstance(files, dict) else {}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
     """What a mark says; nothing where there is no readable one."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

@@ -160,16 +160,16 @@ def test_another_build_in_the_folder_is_refused_and_not_touched_unless_it_may_be
     assert "--replace" in done.stderr
     before = copied.bundle.read_bytes()
     folder = RunFolder(copied.run)
-    folder.require_own("tiny", copied.data)
+    folder.require_own("tiny", copied.data, [], replace=False)
     with pytest.raises(EdgeError, match="holds another build"):
-        folder.require_own("tiny", tmp_path)
+        folder.require_own("tiny", tmp_path, [], replace=False)
     assert copied.bundle.exists()
     # Taken over: what was there is set aside, and a second time beside the first.
     for data, old in ((tmp_path, "tiny.edge.old"), (copied.data, "tiny.edge.old.2")):
         copied.bundle.write_bytes(before)
         (copied.run / "elses.edge").write_bytes(before)
         folder.own("tiny", data)
-        folder.require_own("tiny", data)
+        folder.require_own("tiny", data, [], replace=False)
         assert not copied.bundle.exists()
         assert (copied.run / old).read_bytes() == before
         assert (copied.run / "elses.edge").exists()
@@ -295,6 +295,90 @@ def test_a_build_inside_its_data_set_is_refused(copied: TinyBuild) -> None:
     done = edge("convert", copied.recipe, "--data", copied.data, "--out", copied.data / "out")
     assert done.returncode == 1
     assert "lies inside the data set" in done.stderr
+
+
+def test_a_build_around_its_data_set_is_refused(copied: TinyBuild) -> None:
+    out = copied.data.parent
+    done = edge("convert", copied.recipe, "--data", copied.data, "--out", out)
+    assert done.returncode == 1
+    assert f"the data set {copied.data} lies inside the build's folder {out}" in done.stderr
+    assert read_dataset(copied.data).samples
+
+
+def test_what_no_build_has_written_is_never_replaced(copied: TinyBuild, tmp_path: Path) -> None:
+    kept = []
+    for place in ("data/important.txt", "report.html", "seeds.json", "tiny.edge"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).write_text("precious")
+        kept.append(tmp_path / place)
+        for words in ([], ["--replace"]):
+            done = edge("convert", copied.recipe, "--data", copied.data, "--out", kept[0].parents[1], *words)
+            assert done.returncode == 1
+            assert "is not a build's, and a build would replace it" in done.stderr
+        assert [path.read_text() for path in kept] == ["precious"] * len(kept)
+
+
+def test_a_refused_change_costs_nothing_that_was_built(copied: TinyBuild) -> None:
+    before = {path: path.read_bytes() for path in copied.run.rglob("*") if path.is_file() and path.name != ".lock"}
+    done = convert(copied, "--set", 'classes=["no_parasite","parasit"]', "--set", 'positive=["parasit"]')
+    assert done.returncode == 1
+    assert "the recipe has no_parasite, parasit" in done.stderr
+    assert all(path.read_bytes() == data for path, data in before.items())
+    again = convert(copied)
+    assert again.stderr.count("unchanged, reused") == len(STAGES)
+
+
+@pytest.mark.parametrize(
+    ("file", "stage"),
+    [
+        ("quantize/model.int8.tflite", "quantize"),
+        ("verify/verification.json", "verify"),
+        ("data/pictures.npy", "data"),
+        ("finetune/history.json", "finetune"),
+    ],
+)
+def test_a_file_that_is_not_as_the_build_left_it_is_not_packed(copied: TinyBuild, file: str, stage: str) -> None:
+    before, path = copied.bundle.read_bytes(), copied.run / file
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    done = convert(copied)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-2] == f"error: {path} was changed since the build made it"
+    assert f"--from {stage}" in done.stderr
+    assert copied.bundle.read_bytes() == before
+    if stage == "quantize":
+        for words in (["--debug"], ["--repair"]):
+            asked = edge("quantize", copied.run, *words, "--out", copied.run.parent / "found")
+            assert asked.returncode == 1
+            assert "was changed since the build made it" in asked.stderr
+    path.unlink()
+    assert f"error: {path} is missing" in convert(copied).stderr
+    path.write_bytes(data)
+    assert convert(copied).returncode == 0
+
+
+def test_a_mark_of_ownership_that_cannot_be_read_protects_the_build(copied: TinyBuild, tmp_path: Path) -> None:
+    folder, owner = RunFolder(copied.run), copied.run / "build.json"
+    for damaged in ("", "{gar", "[]"):
+        owner.write_text(damaged)
+        with pytest.raises(EdgeError, match="whose build is in"):
+            folder.require_own("tiny", copied.data, [], replace=False)
+    folder.require_own("tiny", copied.data, STAGES, replace=True)
+    folder.own("other", tmp_path)
+    assert (copied.run / "tiny.edge.old").exists()
+    owner.unlink()
+    owner.mkdir()
+    with pytest.raises(EdgeError, match=r"build\.json is a folder"):
+        folder.require_own("tiny", copied.data, [], replace=True)
+
+
+def test_a_stage_that_is_a_link_is_not_written_through(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/stage.json").write_text("{}")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/data").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(EdgeError, match=r"run/data is a link"):
+        RunFolder(tmp_path / "run").require_own("tiny", tmp_path, STAGES, replace=True)
 
 
 def test_gates_bound_from_both_sides() -> None:

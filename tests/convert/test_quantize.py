@@ -33,6 +33,7 @@ from edge_convert.quantize.ranges import Ranges, observe, quantize, ranges_of, r
 from edge_convert.quantize.record import load_quantization
 from edge_convert.quantize.watch import Watched, pairs
 from edge_convert.recipe import GateRecipe, Recipe, read_recipe
+from edge_convert.run_folder import RunFolder
 from edge_convert.tflite_file import float_operations, pack_model
 from edge_convert.tflite_metadata import with_metadata
 
@@ -340,6 +341,23 @@ def test_the_command_refuses_what_is_no_build(tmp_path: Path) -> None:
     done = edge("quantize", tmp_path, "--debug", "--out", tmp_path / "out")
     assert done.returncode == 1
     assert "holds no quantized build" in done.stderr
+
+
+def test_the_command_writes_into_no_build_and_over_no_file(tiny_build: TinyBuild, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for out, words in ((tiny_build.run / "quantize", "which stays as it is"), (tmp_path / "file", "is a file")):
+        done = edge("quantize", tiny_build.run, "--debug", "--out", out)
+        assert done.returncode == 1
+        assert words in done.stderr
+
+
+def test_a_build_of_another_versions_recipe_is_a_sentence(copied: TinyBuild, tmp_path: Path) -> None:
+    with RunFolder(copied.run).writing("quantize", "later", afresh=True) as stage:
+        shutil.copytree(copied.run / "quantize", stage, dirs_exist_ok=True)
+        (stage / "recipe.json").write_text('{"a": 1}')
+    done = edge("quantize", copied.run, "--debug", "--out", tmp_path / "out")
+    assert done.returncode == 1
+    assert "was built by another version, whose recipe has unknown key 'a'" in done.stderr
 
 
 @pytest.mark.slow

@@ -461,6 +461,15 @@ def test_a_finished_sweep_is_kept_and_says_the_same(swept: Path, tiny_build: Tin
     assert more.returncode == 1
     assert more.stderr.count(": kept") == 2
     assert "no case that met its gates fits it" in more.stdout
+    # A damaged file costs its own row.
+    measures = out / BUILT / "verify/verification.json"
+    whole = measures.read_bytes()
+    measures.write_bytes(whole[:100])
+    damaged = edge("sweep", swept / "tiny.toml", "--data", tiny_build.data, "--out", out, *GRID)
+    measures.write_bytes(whole)
+    assert damaged.returncode == 1
+    assert f"] {BUILT}: failed: {measures} was changed since the build made it" in damaged.stderr
+    assert f"] {MISSED}: kept" in damaged.stderr
 
 
 @together

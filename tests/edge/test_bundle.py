@@ -286,3 +286,7 @@ def test_a_bundle_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
         read_bundle(tmp_path / "none.edge")
     with pytest.raises(BundleError, match="is a folder"):
         read_bundle(tmp_path)
+    (tmp_path / "cell.png").write_bytes(b"not a zip file")
+    with pytest.raises(BundleError, match=r"cell.png is a picture, not a bundle") as refused:
+        read_bundle(tmp_path / "cell.png")
+    assert "the bundle before pictures" in str(refused.value.remedy)

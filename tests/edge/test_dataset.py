@@ -231,6 +231,21 @@ def test_split_folders_of_class_folders_are_read_with_their_splits(tmp_path: Pat
         read_dataset(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["train/a/1.png", "test/a/1.png", "dev/a/1.png"], "test, train are splits, and beside them lies dev"),
+        (["train/a/1.png", "val/a/1.png", "notes/x.png"], "train, val are splits, and beside them lies notes"),
+        (["sick/train/1.png", "sick/val/2.png", "well/train/3.png"], "has its own folders train, val"),
+    ],
+)
+def test_splits_that_would_not_be_taken_for_splits_are_refused(tmp_path: Path, names: list[str], words: str) -> None:
+    for number, name in enumerate(names):
+        draw(tmp_path / name, number)
+    with pytest.raises(DataError, match=words):
+        read_dataset(tmp_path)
+
+
 def test_a_link_out_of_the_folder_is_refused_and_one_inside_is_not(tmp_path: Path) -> None:
     folder = tmp_path / "set"
     draw(tmp_path / "secret.png", 1)

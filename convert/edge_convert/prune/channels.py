@@ -40,6 +40,8 @@ from edge_convert.train.trainer import Keeping, Teacher, Trainer
 from edge_runtime.timing import Costs
 
 UNPRUNED = "unpruned.int8.tflite"
+STEPS = ("step-*", UNPRUNED)
+"""Patterns of the files that only an interrupted run needs."""
 TRIES = 4
 """How often a step plans anew where the whole network is slower or quicker than its layers promised."""
 
@@ -276,12 +278,6 @@ def nearest(tried: Sequence[Decision]) -> Decision:
 def _share(costs: Costs) -> float:
     """What the second file costs, of the first."""
     return costs.costs[1] / costs.costs[0]
-
-
-def forget_steps(folder: Path) -> None:
-    """Remove what only an interrupted run would need."""
-    for path in [*folder.glob("step-*"), folder / UNPRUNED]:
-        path.unlink(missing_ok=True)
 
 
 def _sentence(record: StepRecord) -> str:

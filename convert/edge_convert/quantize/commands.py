@@ -40,6 +40,10 @@ def quantize(
     if changes and recipe_file is None:
         raise click.UsageError("--set needs --recipe")
     recipe = _recipe(run, recipe_file, changes)
+    if out.resolve().is_relative_to(run.resolve()):
+        raise EdgeError(f"{out} lies inside the build {run}, which stays as it is", remedy="name another --out")
+    if out.exists() and not out.is_dir():
+        raise EdgeError(f"{out} is a file", remedy="name a folder with --out")
     out.mkdir(parents=True, exist_ok=True)
     if debug:
         _debug(run, recipe, out, pictures)
@@ -48,17 +52,27 @@ def quantize(
 
 
 def _recipe(run: Path, recipe_file: Path | None, changes: tuple[str, ...]) -> Recipe:
-    from edge.fields import build
+    from edge.fields import FieldError, build
     from edge_convert.recipe import Recipe, read_recipe
+    from edge_convert.run_folder import RunFolder
 
-    if not (run / "quantize/model.int8.tflite").exists():
+    built = RunFolder(run)
+    if built.key("quantize") is None:
         raise EdgeError(f"{run} holds no quantized build", remedy="name the --out folder of `edge convert`")
+    for stage in ("data", "quantize"):
+        built.require_whole(stage)
     if recipe_file is not None:
         return read_recipe(recipe_file, changes=changes)
-    kept = run / "quantize/recipe.json"
+    kept = built.stage("quantize") / "recipe.json"
     if not kept.exists():
         raise EdgeError(f"{run} does not say by which recipe it was built", remedy="name it with --recipe")
-    return build(Recipe, json.loads(kept.read_text(encoding="utf-8")))
+    try:
+        return build(Recipe, json.loads(kept.read_text(encoding="utf-8")))
+    except FieldError as error:
+        raise EdgeError(
+            f"{run} was built by another version, whose recipe has {error}",
+            remedy="name the recipe with --recipe, or build again",
+        ) from None
 
 
 def _debug(run: Path, recipe: Recipe, out: Path, count: int) -> None:

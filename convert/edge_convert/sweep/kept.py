@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from edge.errors import EdgeError
 from edge.fields import plain
 from edge.files import write_atomically
 from edge_convert.builder import weights_key
@@ -49,11 +50,18 @@ def case_key(recipe: Recipe, described: tuple[Any, ...]) -> str:
 def finished_state(folder: Path, key: str) -> State | None:
     """How an earlier sweep's build of exactly this ended; None where there is none, or where it has been changed."""
     mark = _mark(folder)
-    if mark.get("key") != key or mark.get("verify") != RunFolder(folder).key("verify"):
+    build = RunFolder(folder)
+    if mark.get("key") != key or mark.get("verify") != build.key("verify"):
+        return None
+    try:
+        for stage in ("quantize", "verify"):
+            build.require_whole(stage)
+    except EdgeError:
+        # Started again, it says so itself in its row.
         return None
     bundle = any(folder.glob("*.edge"))
     state: State = "built" if bundle else "gate missed"
-    return state if mark.get("state") == state and (folder / "quantize").is_dir() else None
+    return state if mark.get("state") == state else None
 
 
 def find_folders(cases: Sequence[Case], out: Path) -> dict[str, Path]:

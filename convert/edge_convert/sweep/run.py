@@ -41,6 +41,8 @@ from edge_convert.verify import ModelSize, Verification, load_verification
 from edge_runtime.timing import Machine, this_machine
 
 T = TypeVar("T")
+FILES = ("sweep.csv", "sweep.json", "sweep.svg")
+"""What is written beside the cases."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,8 +173,7 @@ def sweep(plan: Plan, out: Path, *, jobs: int | None = 1, replace_others: bool =
     require_outside(out, plan.data)
     with RunFolder.opened(out) as folder:
         name = plan.cases[0].recipe.name
-        if not replace_others:
-            folder.require_own(name, plan.data)
+        folder.require_own(name, plan.data, FILES, replace=replace_others)
         folder.own(name, plan.data)
         builds = _Builds(plan, out)
         yield from builds.run(jobs)
