@@ -31,6 +31,7 @@ from edge_convert.quantize.judge import Cost, Judge
 from edge_convert.quantize.layers import layers_of, own_buffers, set_values, values
 from edge_convert.quantize.ranges import Ranges, observe, quantize, ranges_of, read_graph, set_ranges
 from edge_convert.quantize.record import load_quantization
+from edge_convert.quantize.repair import repair
 from edge_convert.quantize.watch import Watched, pairs
 from edge_convert.recipe import GateRecipe, Recipe, read_recipe
 from edge_convert.run_folder import RunFolder
@@ -358,6 +359,31 @@ def test_a_build_of_another_versions_recipe_is_a_sentence(copied: TinyBuild, tmp
     done = edge("quantize", copied.run, "--debug", "--out", tmp_path / "out")
     assert done.returncode == 1
     assert "was built by another version, whose recipe has unknown key 'a'" in done.stderr
+
+
+@pytest.mark.parametrize(("exported", "clipped"), [(0.01, "pictures of the recipe"), (0.05, "k-centre pictures")])
+def test_the_search_clips_the_pictures_of_whatever_is_nearest_by_scripted_measures(
+    recipe: Recipe, prepared: Prepared, float32: bytes, built: bytes, exported: float, clipped: str
+) -> None:
+    # Exported, k-centre, the recipe's own from end to end, and what is clipped first.
+    errors = iter([exported, 0.02, 0.03, 0.02])
+    nothing = Cost(n=1, error=0, auc=0.5, accuracy=0.5, auc_drop=1, accuracy_drop=1, flips=1, saliency=None, bytes=1)
+
+    class ScriptedJudge(Judge):
+        def measure(self, model: bytes, variant: str = "int8") -> Cost:
+            return replace(nothing, error=next(errors))
+
+    wanted = replace(recipe.quantize, repair=True, calibration_pictures=512)
+    asked = replace(recipe, quantize=wanted, gates=GateRecipe())
+    said = []
+    for step in repair(asked, prepared, float32, built, judge=ScriptedJudge(recipe, prepared, float32)):
+        if step.note:
+            said.append(step.note)
+        if len(said) == 4:
+            break
+    assert "k-centre pictures: " in said[1]
+    assert "pictures of the recipe: " in said[2]
+    assert f"{clipped}; ranges of least squared error: " in said[3]
 
 
 @pytest.mark.slow
