@@ -171,7 +171,7 @@ class Network:
         entry = self.entry
         wanted = [1, side_px, side_px, channels] if entry.input_layout == "nhwc" else [1, channels, side_px, side_px]
         if len(inputs) != 1 or list(inputs[0]["shape"]) != wanted or inputs[0]["dtype"] != np.dtype(entry.input_dtype):
-            found = ", ".join(f"{list(i['shape'])} {np.dtype(i['dtype'])}" for i in inputs)
+            found = ", ".join(f"{i['shape'].tolist()} {np.dtype(i['dtype'])}" for i in inputs)
             raise InterpreterError(
                 f"the model {entry.file} takes {found}, and its bundle promises {wanted} {entry.input_dtype}",
                 remedy="make the bundle again",
