@@ -306,16 +306,18 @@ def test_a_build_around_its_data_set_is_refused(copied: TinyBuild) -> None:
 
 
 def test_what_no_build_has_written_is_never_replaced(copied: TinyBuild, tmp_path: Path) -> None:
-    kept = []
-    for place in ("data/important.txt", "report.html", "seeds.json", "tiny.edge"):
-        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / place).write_text("precious")
-        kept.append(tmp_path / place)
-        for words in ([], ["--replace"]):
-            done = edge("convert", copied.recipe, "--data", copied.data, "--out", kept[0].parents[1], *words)
-            assert done.returncode == 1
-            assert "is not a build's, and a build would replace it" in done.stderr
-        assert [path.read_text() for path in kept] == ["precious"] * len(kept)
+    for number, place in enumerate(("data/important.txt", "report.html", "seeds.json", "tiny.edge")):
+        out = tmp_path / str(number)
+        path = out / place
+        path.parent.mkdir(parents=True)
+        path.write_text("precious")
+        for replace in (False, True):
+            with pytest.raises(EdgeError, match="is not a build's, and a build would replace it"):
+                RunFolder(out).require_own("tiny", copied.data, [place.split("/")[0]], replace=replace)
+    done = edge("convert", copied.recipe, "--data", copied.data, "--out", tmp_path / "0", "--replace")
+    assert done.returncode == 1
+    assert "is not a build's, and a build would replace it" in done.stderr
+    assert (tmp_path / "0/data/important.txt").read_text() == "precious"
 
 
 def test_a_refused_change_costs_nothing_that_was_built(copied: TinyBuild) -> None:
@@ -328,33 +330,35 @@ def test_a_refused_change_costs_nothing_that_was_built(copied: TinyBuild) -> Non
     assert again.stderr.count("unchanged, reused") == len(STAGES)
 
 
-@pytest.mark.parametrize(
-    ("file", "stage"),
-    [
-        ("quantize/model.int8.tflite", "quantize"),
-        ("verify/verification.json", "verify"),
-        ("data/pictures.npy", "data"),
-        ("finetune/history.json", "finetune"),
-    ],
-)
-def test_a_file_that_is_not_as_the_build_left_it_is_not_packed(copied: TinyBuild, file: str, stage: str) -> None:
-    before, path = copied.bundle.read_bytes(), copied.run / file
+def test_a_file_that_is_not_as_the_build_left_it_is_not_packed(copied: TinyBuild) -> None:
+    before, path = copied.bundle.read_bytes(), copied.run / "quantize/model.int8.tflite"
     data = path.read_bytes()
-    path.write_bytes(data[: len(data) // 2])
-    done = convert(copied)
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-2] == f"error: {path} was changed since the build made it"
-    assert f"--from {stage}" in done.stderr
+    path.write_bytes(data[:-1000] + bytes(1000))
+    asked = edge("quantize", copied.run, "--debug", "--out", copied.run.parent / "found")
+    for done in (convert(copied), asked):
+        assert done.returncode == 1
+        said, remedy = done.stderr.splitlines()[-2:]
+        assert said == f"error: {path} was changed since the build made it"
+        assert "--from quantize" in remedy
     assert copied.bundle.read_bytes() == before
-    if stage == "quantize":
-        for words in (["--debug"], ["--repair"]):
-            asked = edge("quantize", copied.run, *words, "--out", copied.run.parent / "found")
-            assert asked.returncode == 1
-            assert "was changed since the build made it" in asked.stderr
-    path.unlink()
-    assert f"error: {path} is missing" in convert(copied).stderr
-    path.write_bytes(data)
-    assert convert(copied).returncode == 0
+
+
+def test_every_file_of_every_stage_is_held_to_its_digest(copied: TinyBuild) -> None:
+    folder = RunFolder(copied.run)
+    for stage in STAGES:
+        folder.require_whole(stage)
+        for path in folder.stage(stage).iterdir():
+            if path.name == "stage.json":
+                continue
+            data = path.read_bytes()
+            path.write_bytes(data[: len(data) // 2])
+            with pytest.raises(EdgeError, match=f"{path.name} was changed"):
+                folder.require_whole(stage)
+            path.unlink()
+            with pytest.raises(EdgeError, match=f"{path.name} is missing"):
+                folder.require_whole(stage)
+            path.write_bytes(data)
+        folder.require_whole(stage)
 
 
 def test_a_mark_of_ownership_that_cannot_be_read_protects_the_build(copied: TinyBuild, tmp_path: Path) -> None:
