@@ -35,7 +35,7 @@ class QuantizeRecord:
             kept = self.tried[self.kept]
             state = "which meets the gates" if kept.passed else "which MISSES " + ", ".join(kept.misses)
             made = sum(attempt.ships and attempt.cost is not None for attempt in self.tried)
-            said.append(f"{made} int8 files were tried on validation; kept: {kept.remedy}, {state}")
+            said.append(f"int8 files tried on validation: {made}; kept: {kept.remedy}, {state}")
         if self.float_operations:
             said.append(
                 f"NOT integer only: {len(self.float_operations)} operations stayed float32, because no file without "
