@@ -57,7 +57,7 @@ QUANTIZATION = "quantization.json"
 RECIPE = "recipe.json"
 CHECKPOINT = "training.npz"
 DENSE = "dense.float32.tflite"
-SCRATCH = (CHECKPOINT, *STEPS)
+SCRATCH = (CHECKPOINT, "*.partial", *STEPS)
 """What the stages that train go on from after a kill."""
 REPORT = "report.html"
 READOUT = "readout.npz"

@@ -96,7 +96,3 @@ class Checkpoint:
                 "kept": groups["kept"] if has_kept else None,
             }
         )
-
-    def remove(self) -> None:
-        """Forget the standing."""
-        self.path.unlink(missing_ok=True)
