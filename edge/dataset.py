@@ -239,7 +239,7 @@ def _read_split_folders(folder: Path, names: Sequence[str]) -> list[Sample]:
     bare = [name for name, part in zip(names, parts, strict=True) if len(part) < 3]
     if bare:
         raise DataError(
-            f"the folders {', '.join(sorted({part[0] for part in parts}))} are splits, not classes, and "
+            f"the folders {_listed({part[0] for part in parts})} are splits, not classes, and "
             f"{len(bare)} pictures lie in no class folder below them: {first_few(bare)}",
             remedy=f"make one folder per class in each of them, or write {MANIFEST} with columns path,label,split",
         )

@@ -33,6 +33,13 @@ def key_of(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
+def make_folder(out: Path) -> None:
+    """Make what `--out` names, where needed. Raises EdgeError for a file."""
+    if out.exists() and not out.is_dir():
+        raise EdgeError(f"{out} is a file", remedy="name a folder with --out")
+    out.mkdir(parents=True, exist_ok=True)
+
+
 class RunFolder:
     """A build's folder. Open it with `opened`, which keeps a second build out."""
 
@@ -43,9 +50,7 @@ class RunFolder:
     @contextmanager
     def opened(cls, path: Path) -> Iterator[RunFolder]:
         """Make the folder where needed and hold it. Raises EdgeError where another build holds it."""
-        if path.exists() and not path.is_dir():
-            raise EdgeError(f"{path} is a file", remedy="name a folder with --out")
-        path.mkdir(parents=True, exist_ok=True)
+        make_folder(path)
         with (path / ".lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -35,6 +35,8 @@ def quantize(
     with the table of all that was tried; to build with it, set quantize.repair = true in the recipe. Exit status 1
     where no file meets the gates.
     """
+    from edge_convert.run_folder import make_folder
+
     if not debug and not repair:
         raise click.UsageError("say --debug, --repair or both")
     if changes and recipe_file is None:
@@ -42,9 +44,7 @@ def quantize(
     recipe = _recipe(run, recipe_file, changes)
     if out.resolve().is_relative_to(run.resolve()):
         raise EdgeError(f"{out} lies inside the build {run}, which stays as it is", remedy="name another --out")
-    if out.exists() and not out.is_dir():
-        raise EdgeError(f"{out} is a file", remedy="name a folder with --out")
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     if debug:
         _debug(run, recipe, out, pictures)
     if repair:
