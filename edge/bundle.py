@@ -223,15 +223,18 @@ def read_bundle(path: Path, *, whole: bool = True) -> Bundle:
     except FileNotFoundError:
         raise BundleError(f"there is no bundle at {path}", remedy="check the path") from None
     try:
-        return parse_bundle(data, whole=whole)
+        return parse_bundle(data, whole=whole, path=path)
     except EdgeError as error:
         if path.suffix.lower() in PICTURE_SUFFIXES:
             raise BundleError(f"{path} is a picture, not a bundle", remedy="name the bundle before pictures") from None
         raise BundleError(f"{path}: {error.message}", remedy=error.remedy) from None
 
 
-def parse_bundle(data: bytes, *, whole: bool = True) -> Bundle:
-    """A bundle from the bytes of its file. whole: as `read_bundle`. Raises BundleError."""
+def parse_bundle(data: bytes, *, whole: bool = True, path: Path | None = None) -> Bundle:
+    """A bundle from the bytes of its file. whole: as `read_bundle`. path: of the file, for what is found later.
+
+    Raises BundleError.
+    """
     again = "copy the bundle again from where it was made"
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
@@ -242,7 +245,7 @@ def parse_bundle(data: bytes, *, whole: bool = True) -> Bundle:
     unlisted = members.keys() - manifest.parts.keys() - {MANIFEST}
     if unlisted:
         raise BundleError(f"it holds {sorted(unlisted)[0]!r}, which its manifest does not list", remedy=again)
-    parts: Mapping[str, bytes] = _Parts(archive, members, manifest.parts)
+    parts: Mapping[str, bytes] = _Parts(archive, members, manifest.parts, None if whole else path)
     if whole:
         parts = dict(parts)
     return Bundle(manifest=manifest, parts=parts, sha256=hashlib.sha256(data).hexdigest())
@@ -255,9 +258,13 @@ class _Parts(Mapping[str, bytes]):
     """
 
     def __init__(
-        self, archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo], listed: Mapping[str, Part]
+        self,
+        archive: zipfile.ZipFile,
+        members: Mapping[str, zipfile.ZipInfo],
+        listed: Mapping[str, Part],
+        path: Path | None,
     ) -> None:
-        self._archive, self._members, self._listed = archive, members, listed
+        self._archive, self._members, self._listed, self._path = archive, members, listed, path
         self._read: dict[str, bytes] = {}
         missing = sorted(listed.keys() - members.keys())
         if missing:
@@ -267,7 +274,11 @@ class _Parts(Mapping[str, bytes]):
 
     def __getitem__(self, name: str) -> bytes:
         if name not in self._read:
-            self._read[name] = _read_part(self._archive, self._members, name, self._listed[name])
+            try:
+                self._read[name] = _read_part(self._archive, self._members, name, self._listed[name])
+            except BundleError as error:
+                where = "" if self._path is None else f"{self._path}: "
+                raise BundleError(f"{where}{error.message}", remedy=error.remedy) from None
         return self._read[name]
 
     def __iter__(self) -> Iterator[str]:

@@ -195,7 +195,7 @@ class Builder:
         r = self.recipe
         made_from = [plain(r.quantize), plain(r.saliency), export.calibration_source(r), plain(export.description(r))]
         if r.quantize.is_measured:
-            made_from += [plain(r.gates), plain(r.decision)]
+            made_from += [plain(r.gates.of_search), plain(r.decision)]
         if not self._enter("quantize", *made_from):
             yield StageEvent(stage="quantize", reused=True)
             return
@@ -375,6 +375,8 @@ class Builder:
             ranges=ranged.how,
             keeping=self._keeping(stage),
         )
+        for said in record.of_search():
+            yield Progress(done=2, total=total, note=said)
         save_quantization(stage / QUANTIZATION, record)
         for variant in r.quantize.also:
             if variant == "int16":

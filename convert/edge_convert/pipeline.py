@@ -17,6 +17,7 @@ from edge_convert import export, network
 from edge_convert.builder import PLACES, STAGES, Builder, Events, Leaks, Source, StageEvent
 from edge_convert.progress import finish
 from edge_convert.prune.clock import Clock, ProgramClock
+from edge_convert.quantize.steps import other_ways
 from edge_convert.recipe import Recipe
 from edge_convert.repeat import FILES as REPEATS
 from edge_convert.repeat import Repeats, cross_validate, forget_repeats, repeat_seeds
@@ -112,7 +113,9 @@ def convert(
 def _way_out(verification: Verification, recipe: Recipe) -> str:
     """What to do about the gates that were missed."""
     missed = {gate.name for gate in verification.gates if gate.required and not gate.passed}
-    if missed <= LOST_BY_INT8 and not recipe.quantize.repair:
+    if missed <= LOST_BY_INT8:
+        if recipe.quantize.repair:
+            return f"no int8 file that was searched for meets them; {other_ways(recipe)}"
         return "set quantize.repair = true, which searches for an int8 file that loses less, or change the gate"
     return "train longer, prune less, add pictures, or change the gate in the recipe"
 

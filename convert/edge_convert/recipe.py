@@ -194,7 +194,8 @@ class QuantizeRecipe:
     aware_epochs: passes of training with rounding (quantization-aware) over the training pictures, 0 for none. Its file
     is kept where it is nearer to the gates than the plain one or, where both pass, nearer to float32.
     aware_learning_rate: highest rate, in units of each kernel's largest weight.
-    repair: where the int8 file misses a gate, search for what mends it. also: further files to export.
+    repair: where the int8 file misses a gate on quantization, search for one that does not. also: further files to
+    export.
     """
 
     calibration: str = "train"
@@ -204,7 +205,7 @@ class QuantizeRecipe:
     percentile: float = 99.99
     aware_epochs: int = 0
     aware_learning_rate: float = 3e-5
-    repair: bool = False
+    repair: bool = True
     also: tuple[Literal["float16", "dynamic-range", "int16"], ...] = ()
 
     def __post_init__(self) -> None:
@@ -291,6 +292,11 @@ class GateRecipe:
     min_saliency_agreement: float = 0.8
     max_randomised_agreement: float = 0.9
     require_profile: bool = False
+
+    @property
+    def of_search(self) -> tuple[float, ...]:
+        """Those that decide which int8 file a search keeps, and whether there is one."""
+        return self.max_auc_drop, self.max_accuracy_drop, self.max_flips, self.min_saliency_agreement, self.min_auc
 
 
 @dataclass(frozen=True, kw_only=True)

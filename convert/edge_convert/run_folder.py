@@ -8,6 +8,7 @@ removed: it is not a build's.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import fnmatch
 import hashlib
@@ -179,15 +180,21 @@ class RunFolder:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
             (partial / BEGUN).write_text(json.dumps({"key": key}), encoding="utf-8")
-        yield partial
-        files = {}
-        for file in sorted(path for path in partial.rglob("*") if path.is_file()):
-            inside = str(file.relative_to(partial))
-            if not any(fnmatch.fnmatch(inside, pattern) for pattern in (BEGUN, MARK, *scratch)):
-                with file.open("rb") as stream:
-                    os.fsync(stream.fileno())
-                files[inside] = sha256_of(file)
-        write_atomically(partial / MARK, json.dumps({"key": key, "files": files}).encode())
+        try:
+            yield partial
+            files = {}
+            for file in sorted(path for path in partial.rglob("*") if path.is_file()):
+                inside = str(file.relative_to(partial))
+                if not any(fnmatch.fnmatch(inside, pattern) for pattern in (BEGUN, MARK, *scratch)):
+                    with file.open("rb") as stream:
+                        os.fsync(stream.fileno())
+                    files[inside] = sha256_of(file)
+            write_atomically(partial / MARK, json.dumps({"key": key, "files": files}).encode())
+        except OSError as error:
+            if error.filename is not None:
+                raise
+            # A full disk is found while bytes are written, and that names no file.
+            raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(partial)) from error
         self._move(partial, name)
 
     def _partial(self, name: str) -> Path:

@@ -120,11 +120,10 @@ def sweep(
     with closing(run.sweep(plan, out, jobs=jobs, replace_others=replace)) as events:
         found = _draw(events)
     comparison = compare(found, budget, by=by, latency_factor=latency_factor)
+    # Said before it is written: where nothing can be, there is the table.
+    click.echo(json_format.dumps(as_json(found, comparison), indent=1) if json else render(found, comparison))
     _write(out, found, comparison)
-    if json:
-        click.echo(json_format.dumps(as_json(found, comparison), indent=1))
-    else:
-        click.echo(render(found, comparison))
+    if not json:
         click.echo(f"table {out / 'sweep.csv'}\nfigure {out / 'sweep.svg'}")
     failed = any(row.state == "failed" for row in found.rows)
     return 1 if failed or (budget is not None and comparison.choice is None) else 0

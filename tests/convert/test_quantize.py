@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -361,29 +362,54 @@ def test_a_build_of_another_versions_recipe_is_a_sentence(copied: TinyBuild, tmp
     assert "was built by another version, whose recipe has unknown key 'a'" in done.stderr
 
 
-@pytest.mark.parametrize(("exported", "clipped"), [(0.01, "pictures of the recipe"), (0.05, "k-centre pictures")])
-def test_the_search_clips_the_pictures_of_whatever_is_nearest_by_scripted_measures(
-    recipe: Recipe, prepared: Prepared, float32: bytes, built: bytes, exported: float, clipped: str
+class ScriptedJudge(Judge):
+    """Every file misses every gate, by errors that are given."""
+
+    def __init__(self, recipe: Recipe, prepared: Prepared, float32: bytes, errors: Sequence[float]) -> None:
+        super().__init__(recipe, prepared, float32)
+        self._errors = iter(errors)
+
+    def measure(self, model: bytes, variant: str = "int8") -> Cost:
+        error = next(self._errors)
+        return Cost(
+            n=1,
+            error=error,
+            auc=0.5,
+            accuracy=0.5,
+            auc_drop=1,
+            accuracy_drop=1,
+            flips=1,
+            saliency=None,
+            bytes=len(model),
+        )
+
+
+def test_covering_pictures_get_the_kind_of_range_that_did_best_by_scripted_measures(
+    recipe: Recipe, prepared: Prepared, float32: bytes, built: bytes
 ) -> None:
-    # Exported, k-centre, the recipe's own from end to end, and what is clipped first.
-    errors = iter([exported, 0.02, 0.03, 0.02])
-    nothing = Cost(n=1, error=0, auc=0.5, accuracy=0.5, auc_drop=1, accuracy_drop=1, flips=1, saliency=None, bytes=1)
-
-    class ScriptedJudge(Judge):
-        def measure(self, model: bytes, variant: str = "int8") -> Cost:
-            return replace(nothing, error=next(errors))
-
-    wanted = replace(recipe.quantize, repair=True, calibration_pictures=512)
-    asked = replace(recipe, quantize=wanted, gates=GateRecipe())
+    asked = replace(recipe, quantize=replace(recipe.quantize, calibration_pictures=512), gates=GateRecipe(min_auc=0.0))
+    # Exported, then the recipe's own pictures: from end to end, least squared error, and without three shares.
+    judge = ScriptedJudge(recipe, prepared, float32, [0.01, 0.05, 0.03, 0.02, 0.04, 0.05, 0.06])
     said = []
-    for step in repair(asked, prepared, float32, built, judge=ScriptedJudge(recipe, prepared, float32)):
+    for step in repair(asked, prepared, float32, built, judge=judge):
         if step.note:
             said.append(step.note)
-        if len(said) == 4:
+        if len(said) == 7:
             break
-    assert "k-centre pictures: " in said[1]
-    assert "pictures of the recipe: " in said[2]
-    assert f"{clipped}; ranges of least squared error: " in said[3]
+    assert "pictures of the recipe; ranges from end to end: " in said[1]
+    assert "pictures of the recipe; ranges of least squared error: " in said[2]
+    assert "k-centre pictures; ranges without the outer 0.001 %: " in said[6]
+
+
+def test_no_file_is_looked_for_where_float32_itself_misses_its_gate_by_scripted_measures(
+    recipe: Recipe, prepared: Prepared, float32: bytes, built: bytes
+) -> None:
+    asked = replace(recipe, gates=GateRecipe(min_auc=1.1))
+    judge = ScriptedJudge(recipe, prepared, float32, [0.01])
+    notes: list[str] = []
+    found = finish(repair(asked, prepared, float32, built, judge=judge), lambda step: notes.append(step.note))
+    assert [attempt.remedy for attempt in found.attempts] == ["as exported"]
+    assert "less than gates.min_auc: not searched" in notes[-1]
 
 
 @pytest.mark.slow

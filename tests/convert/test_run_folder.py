@@ -88,6 +88,13 @@ def test_a_folder_without_a_mark_is_not_removed(tmp_path: Path) -> None:
     assert (folder.stage("train") / "precious").exists()
 
 
+def test_a_full_disk_is_named_by_the_stage_that_met_it(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    with pytest.raises(OSError, match="No space left") as raised, folder.writing("train", "a"):
+        Path("/dev/full").write_bytes(b"a")
+    assert raised.value.filename == str(tmp_path / ".train.partial")
+
+
 def test_a_forgotten_stage_is_still_a_builds(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     write_stage(folder, "train", "a")

@@ -110,12 +110,24 @@ def test_a_grid_file_crosses_its_lists_with_its_cases(tmp_path: Path) -> None:
         (["network.width=1,,2"], "has an empty value"),
         (["network.wdth=1"], "unknown key 'network.wdth' in the grid; known here: network.backbone, network.side_px"),
         (["nonsense=1"], "unknown key 'nonsense'"),
+        (["name=a,b"], "share the recipe's name"),
         (["seed=1,2", "seed=3"], "seed is set by two parts of the grid"),
         (["network.width,seed=[1.0]"], "is not one value for each of network.width, seed"),
         (["network.width,seed=1.0,2"], "is not one value for each"),
         (["nowhere.toml"], "is neither KEY=VALUE,... nor a file"),
     ],
-    ids=["none", "no value", "a hole", "misspelt", "no such table", "twice", "one short", "no brackets", "no file"],
+    ids=[
+        "none",
+        "no value",
+        "a hole",
+        "misspelt",
+        "no such table",
+        "the name",
+        "twice",
+        "one short",
+        "no brackets",
+        "no file",
+    ],
 )
 def test_a_grid_that_cannot_be_meant_is_refused_by_name(words: list[str], message: str) -> None:
     with pytest.raises(RecipeError) as refused:
@@ -376,7 +388,10 @@ def test_cases_share_the_stages_that_their_recipes_agree_in(recipe: Recipe) -> N
 
 
 # Both differ after the training, which they find done. No int8 file is better by 1.
-GRID = ("--grid", "decision.calibration,gates.max_auc_drop=[platt,1.0],[none,-1.0]")
+GRID = (
+    *("--grid", "decision.calibration,gates.max_auc_drop=[platt,1.0],[none,-1.0]"),
+    *("--set", "quantize.repair=false"),
+)
 BUILT, MISSED = "decision.calibration=platt,gates.max_auc_drop=1.0", "decision.calibration=none,gates.max_auc_drop=-1.0"
 # One worker makes the sweep that several tests look at.
 together = pytest.mark.xdist_group("sweep")
@@ -470,6 +485,19 @@ def test_a_finished_sweep_is_kept_and_says_the_same(swept: Path, tiny_build: Tin
     assert damaged.returncode == 1
     assert f"] {BUILT}: failed: {measures} was changed since the build made it" in damaged.stderr
     assert f"] {MISSED}: kept" in damaged.stderr
+
+
+@together
+def test_a_case_whose_folder_cannot_be_made_costs_its_own_row(
+    swept: Path, tiny_build: TinyBuild, tmp_path: Path
+) -> None:
+    for case in (BUILT, MISSED):
+        (tmp_path / case).write_text("in its place")
+    done = edge("sweep", swept / "tiny.toml", "--data", tiny_build.data, "--out", tmp_path, *GRID)
+    assert done.returncode == 1
+    for case in (BUILT, MISSED):
+        assert f"] {case}: failed: {tmp_path / case}: File exists (check the free space and the rights)" in done.stderr
+    assert (tmp_path / "sweep.csv").exists()
 
 
 @together

@@ -34,7 +34,9 @@ def _facts(report: DataReport) -> list[str]:
         unit = "by picture, as no groups are known" if report.groups is None else "by group"
         splits = f"made for this check {unit}, seed {report.seed}"
     else:
-        splits = "the data set's own"
+        missing = [split for split in ("train", "val") if split not in report.pictures]
+        why = f"; no {' and no '.join(missing)}: good to evaluate on, not to convert" if missing else ""
+        splits = f"the data set's own{why}"
     facts = {
         "data set": report.name + (" (synthetic: not patient data)" if report.synthetic else ""),
         "folder": report.folder,

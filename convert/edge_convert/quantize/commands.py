@@ -32,8 +32,8 @@ def quantize(
     """Find where the int8 file of a build loses, and mend it.
 
     RUN is a build's folder; nothing in it is changed. The repair's file is written to --out as repaired.int8.tflite,
-    with the table of all that was tried; to build with it, set quantize.repair = true in the recipe. Exit status 1
-    where no file meets the gates.
+    with the table of all that was tried; a build does the same by itself unless the recipe sets quantize.repair =
+    false. Exit status 1 where no file meets the gates.
     """
     from edge_convert.run_folder import make_folder
 
@@ -99,13 +99,12 @@ def _debug(run: Path, recipe: Recipe, out: Path, count: int) -> None:
 
 
 def _repair(run: Path, recipe: Recipe, out: Path) -> None:
-    from edge_convert.backbones import find_backbone
     from edge_convert.builder import CALIBRATION, QUANTIZATION
     from edge_convert.export import read_models
     from edge_convert.prepare import load_prepared
     from edge_convert.progress import finish
     from edge_convert.quantize.record import load_quantization, save_quantization
-    from edge_convert.quantize.steps import mended
+    from edge_convert.quantize.steps import mended, other_ways
 
     prepared, models = load_prepared(run / "data"), read_models(run / "quantize")
     pictures = len(json.loads((run / "quantize" / CALIBRATION).read_text(encoding="utf-8")))
@@ -129,9 +128,6 @@ def _repair(run: Path, recipe: Recipe, out: Path) -> None:
     kept = record.tried[record.kept]
     click.echo(f"kept: {kept.remedy}, {out / 'repaired.int8.tflite'}")
     if kept.misses:
-        has_swish = find_backbone(recipe.network.backbone).has_swish and recipe.network.activation == "published"
-        activation = "network.activation = 'relu6', " if has_swish else ""
         raise EdgeError(
-            f"no int8 file meets the gates; the nearest misses {', '.join(kept.misses)}",
-            remedy=f"use {activation}quantize.also = ['dynamic-range'], another backbone, or change the gate",
+            f"no int8 file meets the gates; the nearest misses {', '.join(kept.misses)}", remedy=other_ways(recipe)
         )

@@ -71,6 +71,7 @@ class Judge:
         self._positive = [recipe.classes.index(label) for label in recipe.positive]
         self._targets = prepared.targets[self._rows]
         self._float = self._ask(float32, "float32")
+        self.auc_float, self._accuracy_float = self._quality(self._float)
 
     def measure(self, model: bytes, variant: str = "int8") -> Cost:
         """What a file costs. variant: how it is spoken to."""
@@ -86,14 +87,13 @@ class Judge:
             pairs = zip(said.maps[found], real.maps[found], strict=True)
             agreement = float(np.median([map_agreement(a, b) for a, b in pairs]))
         auc, accuracy = self._quality(said)
-        auc_float, accuracy_float = self._quality(real)
         return Cost(
             n=len(self._rows),
             error=float(np.sqrt(((scores[0] - scores[1]) ** 2).mean())),
             auc=auc,
             accuracy=accuracy,
-            auc_drop=auc_float - auc,
-            accuracy_drop=accuracy_float - accuracy,
+            auc_drop=self.auc_float - auc,
+            accuracy_drop=self._accuracy_float - accuracy,
             flips=float((decided[0] != decided[1]).mean()),
             saliency=agreement,
             bytes=len(model),

@@ -17,8 +17,8 @@ class QuantizeRecord:
     """How the int8 file came about.
 
     pictures: how many set the ranges of the first file; coverage: how they were chosen; ranges: of which kind. tried:
-    the repair search, empty where none was asked for. kept: its number. float_operations: of the file that ships, as
-    `OPERATION tensor`.
+    the files that were measured: one where it met the gates, none where the recipe leaves the search out. kept: its
+    number. float_operations: of the file that ships, as `OPERATION tensor`.
     """
 
     pictures: int
@@ -30,8 +30,15 @@ class QuantizeRecord:
 
     def sentences(self) -> list[str]:
         """For the card and the report."""
-        said = [f"int8 ranges set by {self.pictures} pictures, chosen by: {self.coverage}; {self.ranges}"]
-        if self.tried:
+        return [
+            f"int8 ranges set by {self.pictures} pictures, chosen by: {self.coverage}; {self.ranges}",
+            *self.of_search(),
+        ]
+
+    def of_search(self) -> list[str]:
+        """What was kept of several files, and what of it is not in integers. Empty where one was made and it is."""
+        said = []
+        if len(self.tried) > 1:
             kept = self.tried[self.kept]
             state = "which meets the gates" if kept.passed else "which MISSES " + ", ".join(kept.misses)
             made = sum(attempt.ships and attempt.cost is not None for attempt in self.tried)

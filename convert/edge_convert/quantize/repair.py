@@ -24,7 +24,7 @@ from edge_convert.quantize.embed import embeddings_of
 from edge_convert.quantize.equalise import equalise
 from edge_convert.quantize.int16 import quantize_int16
 from edge_convert.quantize.judge import Judge
-from edge_convert.quantize.ranges import CLIPPINGS, Clipping, Ranges, Seen, observe, quantize, set_ranges
+from edge_convert.quantize.ranges import CLIPPINGS, END_TO_END, Kind, Ranges, Seen, observe, quantize, set_ranges
 from edge_convert.recipe import Recipe
 from edge_convert.train.trainer import Keeping
 
@@ -51,24 +51,29 @@ def repair(
 ) -> Steps[Repair]:
     """Look for an int8 file that meets the gates on quantization, on validation pictures.
 
-    float32, int8: the exported files. Where the recipe wants it, a file trained with rounding is made first. The order
-    of the search is that of what a remedy costs on the device: first other pictures and ranges, then other weights of
-    the same network, then layers that stay float32, few before many. It stops at the first file that passes; where none
-    does, that which is nearest is kept and its misses are told. Of several that pass, the nearest to float32 is kept.
-    Files in the result have no metadata yet. keeping: of the training; see `finetune`.
+    float32, int8: the exported files. The order of the search is that of what a remedy costs on the device, and of
+    those that cost nothing there, of what it costs here: first other ranges and pictures, then other weights of the
+    same network, then layers that stay float32, few before many. Where the recipe wants a file trained with rounding,
+    all ranges are tried and it comes next. The search stops at the first file that passes; where none does, that which
+    is nearest is kept and its misses are told. Of several that pass, the nearest to float32 is kept. Where float32
+    itself misses `gates.min_auc`, no file can pass, and none is looked for. Files in the result have no metadata yet.
+    keeping: of the training; see `finetune`.
     """
     search = _Search(recipe, prepared, float32, judge or Judge(recipe, prepared, float32), keeping)
     yield from search.measure("as exported", lambda: int8)
-    if recipe.quantize.aware_epochs:
-        for stage in (search.own_pictures, search.clipping, search.aware):
-            yield from stage()
-        left = [search.pictures, search.biases, search.equalised]
-    else:
-        left = [search.pictures, search.clipping, search.biases, search.equalised, search.aware]
+    asked = [search.clipping, search.aware] if recipe.quantize.aware_epochs else []
+    for stage in asked:
+        yield from stage()
+    left = [search.clipping, search.covering, search.biases, search.equalised, search.aware]
     if recipe.prune.shares_values:
         # These two give every weight a value of its own again.
         left = [stage for stage in left if stage not in (search.equalised, search.aware)]
-    for stage in [*left, search.float_layers, search.sixteen_bits] if recipe.quantize.repair else ():
+    left = [stage for stage in [*left, search.float_layers, search.sixteen_bits] if stage not in asked]
+    if recipe.quantize.repair and search.judge.auc_float < recipe.gates.min_auc:
+        said = f"float32 itself reaches an AUC of {search.judge.auc_float:.4f}, less than gates.min_auc: not searched"
+        yield Progress(done=1, total=1, note=said)
+        left = []
+    for stage in left if recipe.quantize.repair else ():
         if any(attempt.passed for attempt in search.attempts):
             break
         yield from stage()
@@ -83,12 +88,18 @@ class _MadeOf:
     float32: bytes
     seen: Seen
     pictures: NDArray[np.uint8]
-    clipping: Clipping = "none"
-    percentile: float = 0.0
+    kind: Kind
+
+    @property
+    def said(self) -> str:
+        """The kind in words: "ranges from end to end", "ranges of least squared error", "ranges without ..."."""
+        name, clipping, _ = self.kind
+        return f"ranges {'of ' if clipping == 'mse' else ''}{name}"
 
     def ranges(self, backbone: Backbone) -> Ranges:
         """The range of each tensor."""
-        return set_ranges(self.seen, backbone, clipping=self.clipping, percentile=self.percentile)
+        _, clipping, percentile = self.kind
+        return set_ranges(self.seen, backbone, clipping=clipping, percentile=percentile)
 
 
 class _Search:
@@ -104,8 +115,6 @@ class _Search:
         self.models: dict[int, bytes] = {}
         """By the number of the attempt, where it could be made."""
         self._made_of: dict[int, _MadeOf] = {}
-        self._own: int | None = None
-        """The attempt with the recipe's pictures, from end to end."""
 
     def measure(
         self,
@@ -151,42 +160,33 @@ class _Search:
 
         return min((n for n in self.models if self.attempts[n].ships), key=distance)
 
-    def pictures(self) -> Steps[None]:
-        """Other calibration pictures, then more of them; the recipe's own are observed too, for the ranges."""
+    def clipping(self) -> Steps[None]:
+        """The recipe's calibration pictures: from end to end, and without the ends; training wants the best of them."""
+        begun = time.monotonic()
+        _, own = yield from chosen_pictures(self.recipe, self.prepared, self.float32)
+        seen = yield from observe(self.float32, own, self.backbone)
+        for kind in (END_TO_END, *CLIPPINGS):
+            made = _MadeOf(float32=self.float32, seen=seen, pictures=own, kind=kind)
+            yield from self._try_ranges(f"{len(own)} pictures of the recipe; {made.said}", made, begun=begun)
+            begun = time.monotonic()
+            if self.attempts[-1].passed and not self.recipe.quantize.aware_epochs:
+                return
+
+    def covering(self) -> Steps[None]:
+        """Other calibration pictures, that cover the rest, and more of them; their ranges as did best so far."""
+        best = self._made_of[self._best_ranges()]
         train = self.prepared.rows("train")
         embeddings = yield from embeddings_of(self.recipe, self.prepared, self.float32, train)
         wanted = self.recipe.quantize.calibration_pictures
         for count in sorted({wanted, max(wanted, min(4 * wanted, MOST_PICTURES))}):
+            begun, before = time.monotonic(), self._error(self._best_ranges())
             rows = covering_rows(self.recipe, self.prepared, embeddings, count)
-            yield from self._observe(f"{len(rows)} k-centre pictures", self.prepared.pictures[rows])
-            if self.attempts[-1].passed or len(rows) < count or self._is_worse():
+            pictures = self.prepared.pictures[rows]
+            seen = yield from observe(self.float32, pictures, self.backbone, histograms=best.kind != END_TO_END)
+            made = replace(best, seen=seen, pictures=pictures)
+            yield from self._try_ranges(f"{len(rows)} k-centre pictures; {made.said}", made, begun=begun)
+            if self.attempts[-1].passed or len(rows) < count or self._error(len(self.attempts) - 1) > before:
                 # More of pictures that made it worse would make it worse still.
-                break
-        # Before a training they were tried already.
-        if not self.attempts[-1].passed and not self.recipe.quantize.aware_epochs:
-            yield from self.own_pictures()
-
-    def own_pictures(self) -> Steps[None]:
-        """The recipe's calibration pictures."""
-        _, own = yield from chosen_pictures(self.recipe, self.prepared, self.float32)
-        self._own = len(self.attempts)
-        yield from self._observe(f"{len(own)} pictures of the recipe", own)
-
-    def clipping(self) -> Steps[None]:
-        """Give up the ends of the ranges, seen in the pictures that did best; training wants the best of them."""
-        start, exported = self._best_ranges(), self.attempts[0].cost
-        if self._own in self._made_of and exported is not None and exported.error < self._error(start):
-            # It is made of the recipe's pictures, and may be clipped already: they do better than all others.
-            start = self._own
-        made = self._made_of[start]
-        # Only here are the values between the ends asked for, and only of these pictures.
-        seen = yield from observe(self.float32, made.pictures, self.backbone)
-        for kind, clipping, percentile in CLIPPINGS:
-            ranges = replace(made, seen=seen, clipping=clipping, percentile=percentile)
-            # "ranges of least squared error", "ranges without ...".
-            said = f"ranges {'of ' if clipping == 'mse' else ''}{kind}"
-            yield from self._try_ranges(f"{self.attempts[start].remedy}; {said}", ranges)
-            if self.attempts[-1].passed and not self.recipe.quantize.aware_epochs:
                 return
 
     def biases(self) -> Steps[None]:
@@ -205,7 +205,7 @@ class _Search:
         even, pairs = yield from equalise(self.float32, ranges.pictures, self.backbone)
         if not pairs:
             return
-        seen = yield from observe(even, ranges.pictures, self.backbone, histograms=ranges.clipping != "none")
+        seen = yield from observe(even, ranges.pictures, self.backbone, histograms=ranges.kind != END_TO_END)
         remedy = f"{self.attempts[start].remedy}; {pairs} pairs of layers equalised"
         yield from self._try_ranges(remedy, replace(ranges, float32=even, seen=seen), begun=begun)
 
@@ -270,16 +270,6 @@ class _Search:
         failed = Attempt(remedy=remedy, cost=None, misses=(), seconds=time.monotonic() - begun, why=error.message)
         self.attempts.append(failed)
         return Progress(done=len(self.attempts), total=len(self.attempts), note=line(failed))
-
-    def _is_worse(self) -> bool:
-        """Whether the last file is further from float32 than the exported one."""
-        first, last = self.attempts[0].cost, self.attempts[-1].cost
-        return first is not None and last is not None and last.error > first.error
-
-    def _observe(self, remedy: str, pictures: NDArray[np.uint8]) -> Steps[None]:
-        begun = time.monotonic()
-        seen = yield from observe(self.float32, pictures, self.backbone, histograms=False)
-        yield from self._try_ranges(remedy, _MadeOf(float32=self.float32, seen=seen, pictures=pictures), begun=begun)
 
     def _try_ranges(self, remedy: str, made: _MadeOf, *, begun: float | None = None) -> Steps[None]:
         yield from self.measure(remedy, lambda: quantize(made.float32, made.ranges(self.backbone)), begun=begun)

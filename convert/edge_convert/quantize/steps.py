@@ -41,6 +41,13 @@ def mended(
     return data, record_of(pictures, source, ranges, found, floats)
 
 
+def other_ways(recipe: Recipe) -> str:
+    """What is left to do where a search found no int8 file that meets the gates."""
+    has_swish = find_backbone(recipe.network.backbone).has_swish and recipe.network.activation == "published"
+    activation = "network.activation = 'relu6', " if has_swish else ""
+    return f"use {activation}quantize.also = ['dynamic-range'], another backbone, or change the gate"
+
+
 def sixteen_bits(recipe: Recipe, float32: bytes, pictures: NDArray[np.uint8]) -> bytes:
     """The file with activations of 16 bits, with metadata. pictures: as of the int8 file."""
     data = quantize_int16(float32, pictures, find_backbone(recipe.network.backbone))

@@ -158,6 +158,8 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> Settings:
 def _require_known(keys: Sequence[str]) -> None:
     known = [key for key, _ in describe_keys()]
     for key in keys:
+        if key == "name":
+            raise RecipeError("a sweep's cases share the recipe's name", remedy="leave 'name' out of the grid")
         if key not in known:
             table = key.rpartition(".")[0]
             near = [name for name in known if table and name.startswith(f"{table}.")] or known

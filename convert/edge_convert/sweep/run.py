@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import queue
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from edge.dataset import Dataset, read_dataset
-from edge.errors import EdgeError
 from edge_convert.builder import STAGES, Leaks
 from edge_convert.export import file_of
 from edge_convert.pack import versions
@@ -43,6 +42,7 @@ from edge_runtime.timing import Machine, this_machine
 T = TypeVar("T")
 FILES = ("sweep.csv", "sweep.json", "sweep.svg")
 """What is written beside the cases."""
+SPACE = "check the free space and the rights"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,7 +231,7 @@ class _Builds:
                 waiting.append(case)
         try:
             while waiting or self._running:
-                self._start(waiting, jobs)
+                yield from self._start(waiting, jobs)
                 try:
                     name, said = self._heard.get(timeout=1.0)
                 except queue.Empty:
@@ -242,8 +242,11 @@ class _Builds:
             for process in self._running.values():
                 process.end()
 
-    def _start(self, waiting: deque[Case], jobs: int | None) -> None:
-        """Start what may start. Of cases with the same long stages the first goes ahead until it has made them."""
+    def _start(self, waiting: deque[Case], jobs: int | None) -> Iterator[SweepEvent]:
+        """Start what may start; a case that cannot be started has ended.
+
+        Of cases with the same long stages the first goes ahead until it has made them.
+        """
         for case in list(waiting):
             if not self._room(jobs):
                 return
@@ -264,9 +267,7 @@ class _Builds:
                 shared = {stage: self._made[key] for stage, key in keys.items() if key in self._made}
                 self._running[case.name] = CaseProcess(case, folder, source, shared, self._heard)
             except OSError as error:
-                raise EdgeError(
-                    f"{folder}: {error.strerror or error}", remedy="check the free space and the rights"
-                ) from None
+                yield self._end(case, "failed", f"{folder}: {error.strerror or error} ({SPACE})")
 
     def _room(self, jobs: int | None) -> bool:
         if jobs is not None:
@@ -302,7 +303,11 @@ class _Builds:
 
     def _finish(self, process: CaseProcess, state: State) -> SweepEvent:
         process.end()
-        mark_finished(process.case, process.folder, self._keys[process.case.name], state)
+        try:
+            mark_finished(process.case, process.folder, self._keys[process.case.name], state)
+        except OSError as error:
+            # It is there, and a sweep that goes on finds its stages; this one cannot say that it is finished.
+            return self._end(process.case, "failed", f"{process.folder}: {error.strerror or error} ({SPACE})")
         return self._end(process.case, state, "")
 
     def _end(self, case: Case, state: State, reason: str, *, stage: str = "") -> SweepEvent:
