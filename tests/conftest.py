@@ -48,8 +48,10 @@ unfrozen_blocks = 2
 sparsity = 0.3
 epochs = 2
 
+# No gate can be missed: to measure the file for a search would only make every build longer.
 [quantize]
 calibration_pictures = 24
+repair = false
 {ANY_QUALITY}"""
 
 

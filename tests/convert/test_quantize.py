@@ -404,8 +404,9 @@ def test_covering_pictures_get_the_kind_of_range_that_did_best_by_scripted_measu
 def test_no_file_is_looked_for_where_float32_itself_misses_its_gate_by_scripted_measures(
     recipe: Recipe, prepared: Prepared, float32: bytes, built: bytes
 ) -> None:
-    asked = replace(recipe, gates=GateRecipe(min_auc=1.1))
+    asked = replace(recipe, gates=GateRecipe(min_auc=1.0))
     judge = ScriptedJudge(recipe, prepared, float32, [0.01])
+    judge.auc_float = 0.99
     notes: list[str] = []
     found = finish(repair(asked, prepared, float32, built, judge=judge), lambda step: notes.append(step.note))
     assert [attempt.remedy for attempt in found.attempts] == ["as exported"]
@@ -424,6 +425,29 @@ def test_a_search_that_no_file_can_satisfy_tells_all_it_tried(tiny_build: TinyBu
     wanted = ("k-centre", "least squared error", "biases corrected", "equalised", "with rounding", "dense layers")
     for words in (*wanted, "activations of 16 bits"):
         assert any(words in tried.remedy for tried in record.tried), words
+
+
+def test_a_build_measures_its_int8_file_once_and_searches_no_further_where_it_meets_the_gates(
+    copied: TinyBuild, tiny_build: TinyBuild
+) -> None:
+    done = convert(copied, "--set", "quantize.repair=true")
+    assert done.returncode == 0, done.stderr
+    (only,) = load_quantization(copied.run / "quantize/quantization.json").tried
+    assert (only.remedy, only.passed) == ("as exported", True)
+    assert "files tried" not in done.stderr
+    assert "The search, " not in (copied.run / "report.html").read_text()
+    name = "quantize/model.int8.tflite"
+    assert (copied.run / name).read_bytes() == (tiny_build.run / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_a_build_whose_search_finds_nothing_says_what_else_there_is(copied: TinyBuild) -> None:
+    done = convert(copied, "--set", "quantize.repair=true", "--set", "gates.max_auc_drop=-1")
+    assert done.returncode == 1
+    assert "MISS  AUC lost by int8" in done.stderr
+    assert "quantize: int8 files tried on validation: " in done.stderr
+    assert "no int8 file that was searched for meets them; use quantize.also" in done.stderr
+    assert "The search, " in (copied.run / "report.html").read_text()
 
 
 @pytest.mark.slow
