@@ -69,14 +69,15 @@ def repair(
         # These two give every weight a value of its own again.
         left = [stage for stage in left if stage not in (search.equalised, search.aware)]
     left = [stage for stage in [*left, search.float_layers, search.sixteen_bits] if stage not in asked]
-    if recipe.quantize.repair and search.judge.auc_float < recipe.gates.min_auc:
-        said = f"float32 itself reaches an AUC of {search.judge.auc_float:.4f}, less than gates.min_auc: not searched"
-        yield Progress(done=1, total=1, note=said)
-        left = []
-    for stage in left if recipe.quantize.repair else ():
-        if any(attempt.passed for attempt in search.attempts):
-            break
+    searches = recipe.quantize.repair and not search.passed
+    if searches and search.judge.auc_float < recipe.gates.min_auc:
+        why = f"float32 itself reaches an AUC of {search.judge.auc_float:.4f}, less than gates.min_auc: not searched"
+        yield Progress(done=1, total=1, note=why)
+        searches = False
+    for stage in left if searches else ():
         yield from stage()
+        if search.passed:
+            break
     kept = search.best()
     return Repair(attempts=tuple(search.attempts), kept=kept, model=search.models[kept])
 
@@ -149,6 +150,11 @@ class _Search:
         self.models[len(self.attempts)] = model
         self.attempts.append(attempt)
         yield Progress(done=len(self.attempts), total=len(self.attempts), note=line(attempt))
+
+    @property
+    def passed(self) -> bool:
+        """Whether a file meets the gates."""
+        return any(attempt.passed for attempt in self.attempts)
 
     def best(self) -> int:
         """Of the files that pass, that whose probabilities are nearest to float32's; else the nearest to the gates."""
