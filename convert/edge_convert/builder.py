@@ -29,7 +29,7 @@ from edge_convert.prune.magnitude import LayerSparsity, prune, sparsity_by_layer
 from edge_convert.prune.plan_file import PLAN, ChannelRecord, load_record, save_record
 from edge_convert.quantize.choose_ranges import Ranged, export_ranged, kind_of_ranges
 from edge_convert.quantize.coverage import chosen_pictures
-from edge_convert.quantize.ranges import END_TO_END
+from edge_convert.quantize.ranges import END_TO_END, kind_of
 from edge_convert.quantize.record import QuantizeRecord, load_quantization, save_quantization
 from edge_convert.quantize.steps import mended, sixteen_bits
 from edge_convert.recipe import Recipe
@@ -373,6 +373,7 @@ class Builder:
         files["int8"], record = yield from mended(
             *(r, self.prepared, files["float32"], ranged.model, len(names)),
             ranges=ranged.how,
+            exported=kind_of(ranged.how),
             keeping=self._keeping(stage),
         )
         for said in record.of_search():

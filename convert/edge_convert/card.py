@@ -9,7 +9,7 @@ from edge_convert.data.certificate import describe_certificate
 from edge_convert.operating_point import describe
 from edge_convert.verify import Verification, gate_table
 from edge_runtime.acceptance import describe as describe_limits
-from edge_runtime.evaluate import render_text
+from edge_runtime.evaluate import Evaluation, render_text
 from edge_runtime.faithfulness import describe as describe_maps
 from edge_runtime.faithfulness import describe_built
 
@@ -30,8 +30,26 @@ LIMITS = (
 )
 
 
+def limits(evaluation: Evaluation, tried: int) -> list[str]:
+    """What to doubt. evaluation: of int8 on validation. tried: how many int8 files were measured to choose one."""
+    judged = evaluation.judged
+    own = []
+    if judged.negatives and judged.cleared < judged.negatives / 2:
+        own.append(
+            f"Its threshold clears {judged.cleared} of the {judged.negatives} validation cases without the finding: "
+            "most of those who have nothing are referred all the same."
+        )
+    if tried > 1:
+        own.append(
+            f"The int8 file is the best of {tried} that were measured on the validation pictures, by which its gates "
+            "are judged, too: that flatters it."
+        )
+    return [*own, *LIMITS]
+
+
 def model_card(manifest: Manifest, verification: Verification) -> str:
     """The card as Markdown."""
+    tried = len(manifest.metrics["quantization"]["tried"])
     decision = manifest.decision
     data = manifest.data
     synthetic = (
@@ -96,7 +114,7 @@ def model_card(manifest: Manifest, verification: Verification) -> str:
         _block(gate_table(verification.gates)),
         "## Limits",
         "",
-        *(f"- {limit}" for limit in LIMITS),
+        *(f"- {limit}" for limit in limits(verification.evaluations["val/int8"], tried)),
         "",
         "## Built again",
         "",
@@ -112,8 +130,8 @@ def built_again(manifest: Manifest) -> list[str]:
     differs = []
     if channels:
         differs.append(
-            f"which channels went was decided by {channels['unit']}, measured by {channels['machine']}, and these "
-            "are told here"
+            f"which channels went was decided by {channels['unit']}, measured by {channels['machine']}; others may go "
+            "where it is measured again"
         )
     if recipe["train"]["strategy"] != "none":
         differs.append("it was trained on several devices together, and their number changes the order of sums")

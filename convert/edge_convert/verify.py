@@ -56,7 +56,7 @@ class ModelSize:
     specificity: Interval | None = None
 
 
-AUC_LOST, ACCURACY_LOST = "AUC lost by int8", "accuracy lost by int8"
+AUC_LOST, ACCURACY_LOST = "AUC lost by int8", "top-1 accuracy lost by int8"
 FLIPPED, MAPS_AGREE = "decisions flipped by int8, share", "saliency agreement on positives, median rank corr."
 LOST_BY_INT8 = {AUC_LOST, ACCURACY_LOST, FLIPPED, MAPS_AGREE}
 """Names of the gates that another int8 file of the same network may meet."""
@@ -438,7 +438,7 @@ def _further_gates(
         drop = evaluations["val/float32"].auc.value - evaluations[f"val/{variant}"].auc.value
         for name, measured, limit in (
             (f"AUC lost by {variant}", drop, recipe.gates.max_auc_drop),
-            (f"accuracy lost by {variant}", found.accuracy_drop, recipe.gates.max_accuracy_drop),
+            (f"top-1 accuracy lost by {variant}", found.accuracy_drop, recipe.gates.max_accuracy_drop),
             (f"decisions flipped by {variant}, share", found.flips / found.n, recipe.gates.max_flips),
         ):
             gates.append(Gate(name=name, measured=measured, limit=limit, at_most=True))

@@ -454,6 +454,9 @@ def test_a_killed_sweep_leaves_no_process_and_goes_on(swept: Path) -> None:
     for case, end in ((BUILT, "built"), (MISSED, "gate missed")):
         assert f"] {case}: finetune, reused" in log
         assert f"] {case}: {end}" in log
+        # What its build said.
+        assert "verify: validation" in (swept / "out" / case / "log.txt").read_text()
+    assert "MISS  AUC lost by int8" in (swept / "out" / MISSED / "log.txt").read_text()
 
 
 @together

@@ -18,7 +18,7 @@ import numpy as np
 from edge.fields import build, plain
 from edge.files import write_atomically
 from edge_convert.keras import keras
-from edge_convert.progress import Steps
+from edge_convert.progress import Progress, Steps
 from edge_convert.prune.clock import Clock
 from edge_convert.prune.graph import ChannelGraph, inputs_of, makes_channels
 from edge_convert.prune.piece import Kind, Piece, as_tflite
@@ -141,6 +141,8 @@ def measure_table(graph: ChannelGraph, path: Path, clock: Clock) -> Steps[Latenc
             for taken in axes[piece][0]
             for given in (axes[piece][1] if _has_two_axes(piece) else (taken,))
         )
+        note = f"measuring what {len(missing)} kinds of layer cost, by {len(points)} small int8 files"
+        yield Progress(done=0, total=len(points), note=note)
         found = yield from clock.measure([as_tflite(piece) for piece in points])
         costs = dict(zip(points, found.costs, strict=True))
         for piece in missing:

@@ -87,13 +87,18 @@ class ChannelRecord:
             f"({self.pruned_cost:,.6g} against {self.unpruned_cost:,.6g} {self.unit}, by {self.machine})",
         ]
         lines += [
-            f"step {step.step} was undone: {step.undone} ({step.measured:.3f} measured)"
+            f"step {step.step} was undone: {step.undone} (it took {step.measured:.3f} of the unpruned network's)"
             for step in self.steps
             if step.undone
         ]
-        if self.measured > self.target:
-            lines.append(f"the wanted share was not reached: {self.measured:.3f} instead of {self.target:.2f}")
-        return lines
+        return lines + [self.shortfall] * bool(self.shortfall)
+
+    @property
+    def shortfall(self) -> str:
+        """By how much the wanted share was missed; empty where it was reached."""
+        if self.measured <= self.target:
+            return ""
+        return f"the wanted share was not reached: {self.measured:.3f} instead of {self.target:.2f}"
 
 
 def save_record(path: Path, record: ChannelRecord) -> None:

@@ -66,6 +66,7 @@ def line(attempt: Attempt) -> str:
     maps = "" if c.saliency is None else f", maps {c.saliency:.3f}"
     state = "passes" if attempt.passed else f"misses {', '.join(attempt.misses)}"
     return (
-        f"{attempt.remedy}: AUC {c.auc:.4f} ({-c.auc_drop:+.4f}), accuracy {c.accuracy:.4f} ({-c.accuracy_drop:+.4f}), "
-        f"flips {c.flips:.4f}, rms {c.error:.4f}{maps}, {c.bytes / 1e6:.2f} MB, {attempt.seconds:.0f} s: {state}"
+        f"{attempt.remedy}: AUC {c.auc:.4f} ({-c.auc_drop:+.4f}), top-1 accuracy {c.accuracy:.4f} "
+        f"({-c.accuracy_drop:+.4f}), flips {c.flips:.4f}, rms {c.error:.4f}{maps}, {c.bytes / 1e6:.2f} MB, "
+        f"{attempt.seconds:.0f} s: {state}"
     )

@@ -48,7 +48,7 @@ def quantize(
     if debug:
         _debug(run, recipe, out, pictures)
     if repair:
-        _repair(run, recipe, out)
+        _repair(run, recipe, out, its_own=recipe_file is None)
 
 
 def _recipe(run: Path, recipe_file: Path | None, changes: tuple[str, ...]) -> Recipe:
@@ -98,11 +98,13 @@ def _debug(run: Path, recipe: Recipe, out: Path, count: int) -> None:
     click.echo(f"all layers {out / 'layers.csv'}, {out / 'layers.svg'}", err=True)
 
 
-def _repair(run: Path, recipe: Recipe, out: Path) -> None:
+def _repair(run: Path, recipe: Recipe, out: Path, *, its_own: bool) -> None:
+    """its_own: whether it is the recipe that the build was made by, and so its calibration pictures."""
     from edge_convert.builder import CALIBRATION, QUANTIZATION
     from edge_convert.export import read_models
     from edge_convert.prepare import load_prepared
     from edge_convert.progress import finish
+    from edge_convert.quantize.ranges import kind_of
     from edge_convert.quantize.record import load_quantization, save_quantization
     from edge_convert.quantize.steps import mended, other_ways
 
@@ -118,7 +120,8 @@ def _repair(run: Path, recipe: Recipe, out: Path) -> None:
                 bar.close()
                 click.echo(step.note, err=True)
 
-        steps = mended(asked, prepared, models["float32"], models["int8"], pictures, ranges=ranges)
+        exported = kind_of(ranges) if its_own else None
+        steps = mended(asked, prepared, models["float32"], models["int8"], pictures, ranges=ranges, exported=exported)
         data, record = finish(steps, show)
     save_quantization(out / "repair.json", record)
     click.echo("\n".join(record.table()))

@@ -30,8 +30,9 @@ class QuantizeRecord:
 
     def sentences(self) -> list[str]:
         """For the card and the report."""
+        which = "int8 ranges" if self.kept == 0 else "ranges of the int8 file as exported, which was not kept,"
         return [
-            f"int8 ranges set by {self.pictures} pictures, chosen by: {self.coverage}; {self.ranges}",
+            f"{which} set by {self.pictures} pictures, chosen by: {self.coverage}; {self.ranges}",
             *self.of_search(),
         ]
 

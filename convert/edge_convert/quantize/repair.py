@@ -46,12 +46,14 @@ def repair(
     float32: bytes,
     int8: bytes,
     *,
+    exported: Kind | None = None,
     judge: Judge | None = None,
     keeping: Keeping | None = None,
 ) -> Steps[Repair]:
     """Look for an int8 file that meets the gates on quantization, on validation pictures.
 
-    float32, int8: the exported files. The order of the search is that of what a remedy costs on the device, and of
+    float32, int8: the exported files. exported: the kind of range that the int8 file was made with, by the recipe's
+    pictures; it is not tried again. The order of the search is that of what a remedy costs on the device, and of
     those that cost nothing there, of what it costs here: first other ranges and pictures, then other weights of the
     same network, then layers that stay float32, few before many. Where the recipe wants a file trained with rounding,
     all ranges are tried and it comes next. The search stops at the first file that passes; where none does, that which
@@ -59,7 +61,7 @@ def repair(
     itself misses `gates.min_auc`, no file can pass, and none is looked for. Files in the result have no metadata yet.
     keeping: of the training; see `finetune`.
     """
-    search = _Search(recipe, prepared, float32, judge or Judge(recipe, prepared, float32), keeping)
+    search = _Search(recipe, prepared, float32, exported, judge or Judge(recipe, prepared, float32), keeping)
     yield from search.measure("as exported", lambda: int8)
     asked = [search.clipping, search.aware] if recipe.quantize.aware_epochs else []
     for stage in asked:
@@ -107,9 +109,16 @@ class _Search:
     """The state of one search: the attempts so far, and what they were made of."""
 
     def __init__(
-        self, recipe: Recipe, prepared: Prepared, float32: bytes, judge: Judge, keeping: Keeping | None
+        self,
+        recipe: Recipe,
+        prepared: Prepared,
+        float32: bytes,
+        exported: Kind | None,
+        judge: Judge,
+        keeping: Keeping | None,
     ) -> None:
         self.recipe, self.prepared, self.float32, self.judge = recipe, prepared, float32, judge
+        self.exported = exported
         self.keeping = keeping
         self.backbone: Backbone = find_backbone(recipe.network.backbone)
         self.attempts: list[Attempt] = []
@@ -173,7 +182,10 @@ class _Search:
         seen = yield from observe(self.float32, own, self.backbone)
         for kind in (END_TO_END, *CLIPPINGS):
             made = _MadeOf(float32=self.float32, seen=seen, pictures=own, kind=kind)
-            yield from self._try_ranges(f"{len(own)} pictures of the recipe; {made.said}", made, begun=begun)
+            if kind == self.exported and 0 in self.models:
+                self._made_of[0] = made
+                continue
+            yield from self._try_ranges(f"the recipe's {len(own)} pictures; {made.said}", made, begun=begun)
             begun = time.monotonic()
             if self.attempts[-1].passed and not self.recipe.quantize.aware_epochs:
                 return
@@ -197,10 +209,10 @@ class _Search:
 
     def biases(self) -> Steps[None]:
         """Take what rounding moves the means by off the biases of the best file so far."""
-        start = self._best_ranges()
-        few = _spread(self._made_of[start].pictures)
-        begun = time.monotonic()
-        model = yield from correct_biases(self._made_of[start].float32, self.models[start], few, self.backbone)
+        start, begun = self._best_ranges(), time.monotonic()
+        made = self._made_of[start]
+        few, plain = _spread(made.pictures), quantize(made.float32, made.ranges(self.backbone))
+        model = yield from correct_biases(made.float32, plain, few, self.backbone)
         remedy = f"{self.attempts[start].remedy}; biases corrected on {len(few)} pictures"
         yield from self.measure(remedy, lambda: model, begun=begun)
 

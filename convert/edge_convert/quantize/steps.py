@@ -11,7 +11,7 @@ from edge_convert.prepare import Prepared
 from edge_convert.progress import Steps
 from edge_convert.quantize.attempt import Repair
 from edge_convert.quantize.int16 import quantize_int16
-from edge_convert.quantize.ranges import END_TO_END
+from edge_convert.quantize.ranges import END_TO_END, Kind
 from edge_convert.quantize.record import QuantizeRecord, record_of
 from edge_convert.quantize.repair import repair
 from edge_convert.recipe import Recipe
@@ -27,15 +27,17 @@ def mended(
     pictures: int,
     *,
     ranges: str = END_TO_END[0],
+    exported: Kind | None = None,
     keeping: Keeping | None = None,
 ) -> Steps[tuple[bytes, QuantizeRecord]]:
     """The int8 file, trained with rounding or repaired where the recipe asks for it, and how it came about.
 
-    pictures: how many set its ranges. ranges: their kind, in words. keeping: of the training; see `finetune`.
+    pictures: how many set its ranges. ranges: their kind, in words. exported: the same, where
+    it is of the recipe's pictures. keeping: of the training; see `finetune`.
     """
     found: Repair | None = None
     if recipe.quantize.is_measured:
-        found = yield from repair(recipe, prepared, float32, int8, keeping=keeping)
+        found = yield from repair(recipe, prepared, float32, int8, exported=exported, keeping=keeping)
     data, floats = checked(recipe, int8, found)
     source = recipe.quantize.coverage if recipe.quantize.calibration == "train" else "a folder of their own"
     return data, record_of(pictures, source, ranges, found, floats)

@@ -11,7 +11,7 @@ import jinja2
 
 from edge.files import write_atomically
 from edge_convert.acceptance.refusals import describe_refusals
-from edge_convert.card import LIMITS
+from edge_convert.card import limits
 from edge_convert.data.certificate import describe_certificate
 from edge_convert.operating_point import describe
 from edge_convert.pack import versions
@@ -110,7 +110,7 @@ def _evidence(inputs: ReportInputs, splits: list[str]) -> dict[str, Any]:
         "calibrated": _calibrated(inputs),
         "recipe_rows": tables.recipe_rows(recipe),
         "versions": versions(),
-        "limits": LIMITS,
+        "limits": limits(v.evaluations["val/int8"], len(inputs.quantized.tried) if inputs.quantized else 0),
     }
 
 

@@ -68,13 +68,15 @@ class DecisionRow:
 
 @dataclass(frozen=True, kw_only=True)
 class SizeRow:
-    """One model file. share: its compressed bytes against those of the first row."""
+    """One model file. share: its compressed bytes against those of the first row. auc, specificity: see `ModelSize`."""
 
     name: str
     bytes: int
     compressed_bytes: int
     share: float
     infer_ms: float | None
+    auc: Interval | None
+    specificity: Interval | None
 
 
 def known_rows(reference: ReferenceSet | None, evaluation: Evaluation) -> list[tuple[str, OwnClass, Interval]]:
@@ -190,6 +192,8 @@ def size_rows(sizes: Sequence[ModelSize]) -> list[SizeRow]:
             compressed_bytes=size.compressed_bytes,
             share=size.compressed_bytes / sizes[0].compressed_bytes,
             infer_ms=size.infer_ms,
+            auc=size.auc,
+            specificity=size.specificity,
         )
         for size in sizes
     ]

@@ -1,7 +1,7 @@
 """The process of one case: an ordinary build whose events go to the sweep that started it.
 
-In: a line of JSON, the job. Out: a line of JSON each: `stage` with how far it is, then `done` or `failed`. What
-libraries print goes to standard error, which is the case's log.
+In: a line of JSON, the job. Out: a line of JSON each: `stage` with how far it is, then `done` or `failed`. What a build
+says, and what libraries print, goes to standard error, which is the case's log.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import click
 
 from edge.errors import EdgeError, GateError
 from edge.fields import build
@@ -69,11 +71,14 @@ def _build(job: dict[str, Any], send: Send) -> None:
             return
         last = event.stage, time.monotonic()
         done, total, note = (progress.done, progress.total, progress.note) if progress else (0, 0, "")
+        if note:
+            click.echo(f"{event.stage}: {note}", err=True)
         send({"stage": event.stage, "reused": event.reused, "done": done, "total": total, "note": note})
 
     try:
         finish(steps, tell)
-    except GateError:
+    except GateError as error:
+        click.echo(error.message, err=True)
         send({"done": "gate missed", "peak_mb": _peak_mb()})
     else:
         send({"done": "built", "peak_mb": _peak_mb()})

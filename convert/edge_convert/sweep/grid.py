@@ -209,7 +209,8 @@ def make_cases(
         of = len(impossible) + len(cases)
         raise RecipeError(
             f"{len(impossible)} of the grid's {of} cases cannot be built\n{_listed(impossible)}",
-            remedy="couple the keys that go together (docs/sweep.md), or leave these cases out with --skip-impossible"
+            remedy=f"{impossible[0].remedy}; couple the keys that go together, --grid 'KEY,KEY=[V,V],[V,V]' "
+            "(docs/sweep.md), or leave these cases out with --skip-impossible"
             if cases
             else impossible[0].remedy,
         )

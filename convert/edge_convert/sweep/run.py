@@ -19,6 +19,7 @@ from edge_convert.pack import versions
 from edge_convert.pipeline import check_clock, check_early, require_outside
 from edge_convert.prepare import require_classes
 from edge_convert.progress import Progress, finish, translate
+from edge_convert.prune.plan_file import PLAN, load_record
 from edge_convert.recipe import Recipe
 from edge_convert.report.tradeoff import Kind, kind_of
 from edge_convert.run_folder import RunFolder
@@ -63,7 +64,7 @@ class SweepEvent:
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """What became of a case. kind, width: how its network is made smaller. reason: why it failed, or which gates it
-    missed. verification, size, timing: of a case that was built or missed a gate.
+    missed. note: what else to know of it. verification, size, timing: of a case that was built or missed a gate.
     """
 
     case: str
@@ -73,6 +74,7 @@ class Row:
     width: float
     state: State
     reason: str = ""
+    note: str = ""
     verification: Verification | None = None
     size: ModelSize | None = None
     timing: Timing | None = None
@@ -333,4 +335,6 @@ def _row(case: Case, folder: Path, state: State, reason: str) -> Row:
     verification = load_verification(folder / "verify")
     missed = ", ".join(gate.name for gate in verification.gates if not gate.passed)
     size = next(size for size in verification.sizes if size.name.startswith("int8"))
-    return replace(row, reason=missed, verification=verification, size=size)
+    channels = load_record(folder / "prune" / PLAN)
+    note = channels.shortfall if channels is not None else ""
+    return replace(row, reason=missed, note=note, verification=verification, size=size)

@@ -63,7 +63,7 @@ def _marks(row: Row, comparison: Comparison) -> list[str]:
         marks.append("fits")
     if choice is not None and choice.case == row.case:
         marks.append("TAKE")
-    return marks
+    return marks + [row.note] * bool(row.note)
 
 
 def _footing(found: Sweep, comparison: Comparison) -> list[str]:
@@ -162,6 +162,7 @@ def records(found: Sweep, comparison: Comparison) -> list[dict[str, Any]]:
             "width": row.width,
             "state": row.state,
             "reason": row.reason,
+            "note": row.note,
             **_measures(row),
             "front": comparison.standings[row.case].on_front,
             "budget_missed": _missed(row, comparison),
