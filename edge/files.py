@@ -5,7 +5,20 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Give an OSError that names no file this one: a full disk is found while bytes are written, and names none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -19,8 +32,9 @@ def write_atomically(path: Path, data: bytes) -> None:
     # A name of its own, so that two writers do not write into one another's file.
     partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
     try:
-        write_durably(partial, data)
-        partial.replace(path)
+        with naming(path):
+            write_durably(partial, data)
+            partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 

@@ -31,6 +31,7 @@ from edge_convert.quantize.choose_ranges import Ranged, export_ranged, kind_of_r
 from edge_convert.quantize.coverage import chosen_pictures
 from edge_convert.quantize.ranges import END_TO_END, kind_of
 from edge_convert.quantize.record import QuantizeRecord, load_quantization, save_quantization
+from edge_convert.quantize.repair import First
 from edge_convert.quantize.steps import mended, sixteen_bits
 from edge_convert.recipe import Recipe
 from edge_convert.reference import ReferenceSet, load_reference, make_reference
@@ -371,9 +372,8 @@ class Builder:
             ranged = yield from export_ranged(r, self.prepared, files["float32"], names, pictures)
         yield Progress(done=2, total=total)
         files["int8"], record = yield from mended(
-            *(r, self.prepared, files["float32"], ranged.model, len(names)),
+            *(r, self.prepared, files["float32"], First(model=ranged.model, kind=kind_of(ranged.how)), len(names)),
             ranges=ranged.how,
-            exported=kind_of(ranged.how),
             keeping=self._keeping(stage),
         )
         for said in record.of_search():

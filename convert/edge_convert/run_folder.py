@@ -8,7 +8,6 @@ removed: it is not a build's.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import fnmatch
 import hashlib
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.errors import EdgeError
-from edge.files import sha256_of, write_atomically
+from edge.files import naming, sha256_of, write_atomically
 
 MARK = "stage.json"
 OWNER = "build.json"
@@ -136,6 +135,8 @@ class RunFolder:
                 found = sha256_of(stage / file)
             except FileNotFoundError:
                 found = ""
+            except IsADirectoryError:
+                found = "a folder"
             if found != digest:
                 state = "was changed since the build made it" if found else "is missing"
                 raise EdgeError(
@@ -180,7 +181,7 @@ class RunFolder:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
             (partial / BEGUN).write_text(json.dumps({"key": key}), encoding="utf-8")
-        try:
+        with naming(partial):
             yield partial
             files = {}
             for file in sorted(path for path in partial.rglob("*") if path.is_file()):
@@ -190,11 +191,6 @@ class RunFolder:
                         os.fsync(stream.fileno())
                     files[inside] = sha256_of(file)
             write_atomically(partial / MARK, json.dumps({"key": key, "files": files}).encode())
-        except OSError as error:
-            if error.filename is not None:
-                raise
-            # A full disk is found while bytes are written, and that names no file.
-            raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(partial)) from error
         self._move(partial, name)
 
     def _partial(self, name: str) -> Path:

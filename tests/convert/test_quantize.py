@@ -33,7 +33,7 @@ from edge_convert.quantize.judge import Cost, Judge
 from edge_convert.quantize.layers import layers_of, own_buffers, set_values, values
 from edge_convert.quantize.ranges import END_TO_END, Ranges, observe, quantize, ranges_of, read_graph, set_ranges
 from edge_convert.quantize.record import load_quantization, record_of
-from edge_convert.quantize.repair import repair
+from edge_convert.quantize.repair import First, repair
 from edge_convert.quantize.watch import Watched, pairs
 from edge_convert.recipe import GateRecipe, Recipe, read_recipe
 from edge_convert.run_folder import RunFolder
@@ -400,11 +400,12 @@ class ScriptedJudge(Judge):
 def test_covering_pictures_get_the_kind_of_range_that_did_best_by_scripted_measures(
     recipe: Recipe, prepared: Prepared, float32: bytes, built: bytes
 ) -> None:
-    asked = replace(recipe, quantize=replace(recipe.quantize, calibration_pictures=512), gates=GateRecipe(min_auc=0.0))
+    wanted = replace(recipe.quantize, repair=True, calibration_pictures=512)
+    asked = replace(recipe, quantize=wanted, gates=GateRecipe(min_auc=0.0))
     # Exported, then other ranges of the recipe's own pictures: least squared error, and without three shares.
     judge = ScriptedJudge(recipe, prepared, float32, [0.05, 0.03, 0.02, 0.04, 0.05, 0.06])
     said = []
-    for step in repair(asked, prepared, float32, built, exported=END_TO_END, judge=judge):
+    for step in repair(asked, prepared, float32, First(model=built, kind=END_TO_END), judge=judge):
         if step.note:
             said.append(step.note)
         if len(said) == 6:
@@ -414,14 +415,32 @@ def test_covering_pictures_get_the_kind_of_range_that_did_best_by_scripted_measu
     assert "k-centre pictures; ranges without the outer 0.001 %: " in said[5]
 
 
+def test_a_file_that_passes_is_kept_before_one_that_is_nearer_and_misses_by_scripted_measures(
+    recipe: Recipe, prepared: Prepared, float32: bytes, built: bytes
+) -> None:
+    class Better(ScriptedJudge):
+        def measure(self, model: bytes, variant: str = "int8") -> Cost:
+            cost = super().measure(model, variant)
+            # The third one ranks better than float32 by more than the gate asks for, and is not the nearest.
+            return replace(COST, error=cost.error, auc_drop=-0.02 if cost.error == 0.04 else 0.0)
+
+    gates = GateRecipe(min_auc=0.0, max_auc_drop=-0.01)
+    asked = replace(recipe, quantize=replace(recipe.quantize, repair=True), gates=gates)
+    judge = Better(recipe, prepared, float32, [0.02, 0.01, 0.04])
+    found = finish(repair(asked, prepared, float32, First(model=built, kind=END_TO_END), judge=judge))
+    assert (len(found.attempts), found.kept, found.chosen.passed) == (3, 2, True)
+
+
 def test_no_file_is_looked_for_where_float32_itself_misses_its_gate_by_scripted_measures(
     recipe: Recipe, prepared: Prepared, float32: bytes, built: bytes
 ) -> None:
-    asked = replace(recipe, gates=GateRecipe(min_auc=1.0))
+    asked = replace(recipe, quantize=replace(recipe.quantize, repair=True), gates=GateRecipe(min_auc=1.0))
     judge = ScriptedJudge(recipe, prepared, float32, [0.01])
     judge.auc_float = 0.99
     notes: list[str] = []
-    found = finish(repair(asked, prepared, float32, built, judge=judge), lambda step: notes.append(step.note))
+    found = finish(
+        repair(asked, prepared, float32, First(model=built), judge=judge), lambda step: notes.append(step.note)
+    )
     assert [attempt.remedy for attempt in found.attempts] == ["as exported"]
     assert "less than gates.min_auc: not searched" in notes[-1]
 

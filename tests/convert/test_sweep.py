@@ -28,7 +28,7 @@ from edge_convert.report.tradeoff import kind_of, read_beside
 from edge_convert.run_folder import RunFolder
 from edge_convert.sweep.choice import Sample, choose, sample_of
 from edge_convert.sweep.grid import lay_over, make_cases, parse_grid, recipe_digest, to_toml
-from edge_convert.sweep.kept import shared_keys
+from edge_convert.sweep.kept import finished_state, shared_keys
 from edge_convert.sweep.memory import room_for_another
 from edge_convert.sweep.pareto import Point, best, dominates, front, parse_budget
 from edge_convert.verify import Verification, load_verification
@@ -455,7 +455,7 @@ def test_a_killed_sweep_leaves_no_process_and_goes_on(swept: Path) -> None:
         assert f"] {case}: finetune, reused" in log
         assert f"] {case}: {end}" in log
         # What its build said.
-        assert "verify: validation" in (swept / "out" / case / "log.txt").read_text()
+        assert "report: " in (swept / "out" / case / "log.txt").read_text()
     assert "MISS  AUC lost by int8" in (swept / "out" / MISSED / "log.txt").read_text()
 
 
@@ -476,7 +476,13 @@ def test_a_finished_sweep_is_kept_and_says_the_same(swept: Path, tiny_build: Tin
     assert more.returncode == 1
     assert more.stderr.count(": kept") == 2
     assert "no case that met its gates fits it" in more.stdout
-    # A damaged file costs its own row.
+    # A damaged bundle is not taken for one; a damaged file costs its own row.
+    bundle, key = out / BUILT / "tiny.edge", json.loads((out / BUILT / "case.json").read_text())["key"]
+    whole = bundle.read_bytes()
+    assert finished_state(out / BUILT, key) == "built"
+    bundle.write_bytes(whole[:100])
+    assert finished_state(out / BUILT, key) is None
+    bundle.write_bytes(whole)
     measures = out / BUILT / "verify/verification.json"
     whole = measures.read_bytes()
     measures.write_bytes(whole[:100])
@@ -498,6 +504,21 @@ def test_a_case_whose_folder_cannot_be_made_costs_its_own_row(
     for case in (BUILT, MISSED):
         assert f"] {case}: failed: {tmp_path / case}: File exists (check the free space and the rights)" in done.stderr
     assert (tmp_path / "sweep.csv").exists()
+
+
+@together
+def test_what_no_sweep_has_made_is_refused_in_a_cases_place(swept: Path, tiny_build: TinyBuild, tmp_path: Path) -> None:
+    shutil.copytree(tiny_build.run, tmp_path / BUILT)
+    owner = tmp_path / BUILT / "build.json"
+    owner.write_text(owner.read_text().replace('"tiny"', '"precious"'))
+    (tmp_path / MISSED).mkdir()
+    (tmp_path / MISSED / "recipe.toml").write_text("mine")
+    done = edge("sweep", swept / "tiny.toml", "--data", tiny_build.data, "--out", tmp_path, *GRID)
+    assert done.returncode == 1
+    assert f"] {BUILT}: failed: {tmp_path / BUILT} holds another build: 'precious'" in done.stderr
+    assert f"] {MISSED}: failed: {tmp_path / MISSED / 'recipe.toml'} is not a build's" in done.stderr
+    assert (tmp_path / MISSED / "recipe.toml").read_text() == "mine"
+    assert not (tmp_path / BUILT / "log.txt").exists()
 
 
 @together

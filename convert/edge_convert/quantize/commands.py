@@ -11,6 +11,7 @@ import click
 
 from edge.cli import FILE
 from edge.errors import EdgeError
+from edge.files import write_atomically
 from edge.progress_bar import progress_bar
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def _debug(run: Path, recipe: Recipe, out: Path, count: int) -> None:
     with progress_bar() as bar:
         layers = finish(steps, lambda step: bar.show("layers", step.done, step.total))
     click.echo(render(layers, len(rows)))
-    (out / "layers.csv").write_text(to_csv(layers), encoding="utf-8")
+    write_atomically(out / "layers.csv", to_csv(layers).encode())
     plot(layers, len(rows)).savefig(out / "layers.svg")
     click.echo(f"all layers {out / 'layers.csv'}, {out / 'layers.svg'}", err=True)
 
@@ -106,11 +107,18 @@ def _repair(run: Path, recipe: Recipe, out: Path, *, its_own: bool) -> None:
     from edge_convert.progress import finish
     from edge_convert.quantize.ranges import kind_of
     from edge_convert.quantize.record import load_quantization, save_quantization
+    from edge_convert.quantize.repair import First
     from edge_convert.quantize.steps import mended, other_ways
 
     prepared, models = load_prepared(run / "data"), read_models(run / "quantize")
     pictures = len(json.loads((run / "quantize" / CALIBRATION).read_text(encoding="utf-8")))
-    ranges = load_quantization(run / "quantize" / QUANTIZATION).ranges
+    built = load_quantization(run / "quantize" / QUANTIZATION)
+    first = First(model=models["int8"], kind=kind_of(built.ranges) if its_own else None)
+    if built.kept:
+        its = built.tried[built.kept]
+        first = First(
+            model=models["int8"], float_layers=its.float_layers, called=f"as the build kept it ({its.remedy})"
+        )
     asked = replace(recipe, quantize=replace(recipe.quantize, repair=True))
     with progress_bar() as bar:
 
@@ -120,16 +128,20 @@ def _repair(run: Path, recipe: Recipe, out: Path, *, its_own: bool) -> None:
                 bar.close()
                 click.echo(step.note, err=True)
 
-        exported = kind_of(ranges) if its_own else None
-        steps = mended(asked, prepared, models["float32"], models["int8"], pictures, ranges=ranges, exported=exported)
+        steps = mended(asked, prepared, models["float32"], first, pictures, ranges=built.ranges)
         data, record = finish(steps, show)
+    write_atomically(out / "repaired.int8.tflite", data)
     save_quantization(out / "repair.json", record)
     click.echo("\n".join(record.table()))
     for operation in record.float_operations:
         click.echo(f"stayed float32: {operation}")
-    (out / "repaired.int8.tflite").write_bytes(data)
     kept = record.tried[record.kept]
     click.echo(f"kept: {kept.remedy}, {out / 'repaired.int8.tflite'}")
+    if kept.misses and len(record.tried) == 1:
+        raise EdgeError(
+            f"no other int8 file was made: float32 itself misses gates.min_auc = {recipe.gates.min_auc:g}",
+            remedy="train longer or with more pictures, or lower that gate with --recipe and --set",
+        )
     if kept.misses:
         raise EdgeError(
             f"no int8 file meets the gates; the nearest misses {', '.join(kept.misses)}", remedy=other_ways(recipe)

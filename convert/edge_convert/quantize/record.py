@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.fields import build, plain
+from edge.files import write_atomically
 from edge_convert.quantize.attempt import Attempt, Repair, line
 from edge_convert.quantize.ranges import END_TO_END
 
@@ -45,9 +46,11 @@ class QuantizeRecord:
             made = sum(attempt.ships and attempt.cost is not None for attempt in self.tried)
             said.append(f"int8 files tried on validation: {made}; kept: {kept.remedy}, {state}")
         if self.float_operations:
+            met = bool(self.tried) and self.tried[self.kept].passed
+            why = ", because no file without them met the gates" if met else ""
             said.append(
-                f"NOT integer only: {len(self.float_operations)} operations stayed float32, because no file without "
-                "them met the gates: " + "; ".join(self.float_operations)
+                f"NOT integer only: {len(self.float_operations)} operations stayed float32{why}: "
+                + "; ".join(self.float_operations)
             )
         return said
 
@@ -79,7 +82,7 @@ def record_of(
 
 def save_quantization(path: Path, record: QuantizeRecord) -> None:
     """Write the record as JSON."""
-    path.write_text(json.dumps(plain(record), indent=1), encoding="utf-8")
+    write_atomically(path, json.dumps(plain(record), indent=1).encode())
 
 
 def load_quantization(path: Path) -> QuantizeRecord:

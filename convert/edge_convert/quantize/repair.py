@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,25 +44,23 @@ def repair(
     recipe: Recipe,
     prepared: Prepared,
     float32: bytes,
-    int8: bytes,
+    first: First,
     *,
-    exported: Kind | None = None,
     judge: Judge | None = None,
     keeping: Keeping | None = None,
 ) -> Steps[Repair]:
     """Look for an int8 file that meets the gates on quantization, on validation pictures.
 
-    float32, int8: the exported files. exported: the kind of range that the int8 file was made with, by the recipe's
-    pictures; it is not tried again. The order of the search is that of what a remedy costs on the device, and of
-    those that cost nothing there, of what it costs here: first other ranges and pictures, then other weights of the
-    same network, then layers that stay float32, few before many. Where the recipe wants a file trained with rounding,
-    all ranges are tried and it comes next. The search stops at the first file that passes; where none does, that which
-    is nearest is kept and its misses are told. Of several that pass, the nearest to float32 is kept. Where float32
-    itself misses `gates.min_auc`, no file can pass, and none is looked for. Files in the result have no metadata yet.
-    keeping: of the training; see `finetune`.
+    float32: the exported file. first: the int8 file that there is. The order of the search is that of what a remedy
+    costs on the device, and of those that cost nothing there, of what it costs here: first other ranges and pictures,
+    then other weights of the same network, then layers that stay float32, few before many. Where the recipe wants a
+    file trained with rounding, all ranges are tried and it comes next. The search stops at the first file that passes;
+    where none does, that which is nearest is kept and its misses are told. Of several that pass, the nearest to float32
+    is kept. Where float32 itself misses `gates.min_auc`, no file can pass, and none is looked for. Files in the result
+    have no metadata yet. keeping: of the training; see `finetune`.
     """
-    search = _Search(recipe, prepared, float32, exported, judge or Judge(recipe, prepared, float32), keeping)
-    yield from search.measure("as exported", lambda: int8)
+    search = _Search(recipe, prepared, float32, first.kind, judge or Judge(recipe, prepared, float32), keeping)
+    yield from search.measure(first.called, lambda: first.model, first.float_layers)
     asked = [search.clipping, search.aware] if recipe.quantize.aware_epochs else []
     for stage in asked:
         yield from stage()
@@ -82,6 +80,20 @@ def repair(
             break
     kept = search.best()
     return Repair(attempts=tuple(search.attempts), kept=kept, model=search.models[kept])
+
+
+@dataclass(frozen=True, kw_only=True)
+class First:
+    """The int8 file that a search begins with. model: maybe with metadata. called: in the table of what was tried.
+
+    kind: of its ranges, where the recipe's pictures set them and nothing else was done; it is not tried again.
+    float_layers: names of those that stayed float32.
+    """
+
+    model: bytes = field(repr=False)
+    kind: Kind | None = None
+    float_layers: tuple[str, ...] = ()
+    called: str = "as exported"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,10 +180,11 @@ class _Search:
     def best(self) -> int:
         """Of the files that pass, that whose probabilities are nearest to float32's; else the nearest to the gates."""
 
-        def distance(number: int) -> tuple[float, float]:
+        def distance(number: int) -> tuple[bool, float, float]:
             cost = self.attempts[number].cost
             assert cost is not None
-            return max(1.0, excess(cost, self.recipe.gates)), cost.error
+            passed = self.attempts[number].passed
+            return not passed, 0.0 if passed else excess(cost, self.recipe.gates), cost.error
 
         return min((n for n in self.models if self.attempts[n].ships), key=distance)
 

@@ -11,9 +11,9 @@ from edge_convert.prepare import Prepared
 from edge_convert.progress import Steps
 from edge_convert.quantize.attempt import Repair
 from edge_convert.quantize.int16 import quantize_int16
-from edge_convert.quantize.ranges import END_TO_END, Kind
+from edge_convert.quantize.ranges import END_TO_END
 from edge_convert.quantize.record import QuantizeRecord, record_of
-from edge_convert.quantize.repair import repair
+from edge_convert.quantize.repair import First, repair
 from edge_convert.recipe import Recipe
 from edge_convert.tflite_metadata import with_metadata
 from edge_convert.train.trainer import Keeping
@@ -23,22 +23,21 @@ def mended(
     recipe: Recipe,
     prepared: Prepared,
     float32: bytes,
-    int8: bytes,
+    first: First,
     pictures: int,
     *,
     ranges: str = END_TO_END[0],
-    exported: Kind | None = None,
     keeping: Keeping | None = None,
 ) -> Steps[tuple[bytes, QuantizeRecord]]:
     """The int8 file, trained with rounding or repaired where the recipe asks for it, and how it came about.
 
-    pictures: how many set its ranges. ranges: their kind, in words. exported: the same, where
-    it is of the recipe's pictures. keeping: of the training; see `finetune`.
+    pictures: how many set the first one's ranges. ranges: their kind, in words. keeping: of the training; see
+    `finetune`.
     """
     found: Repair | None = None
     if recipe.quantize.is_measured:
-        found = yield from repair(recipe, prepared, float32, int8, exported=exported, keeping=keeping)
-    data, floats = checked(recipe, int8, found)
+        found = yield from repair(recipe, prepared, float32, first, keeping=keeping)
+    data, floats = checked(recipe, first, found)
     source = recipe.quantize.coverage if recipe.quantize.calibration == "train" else "a folder of their own"
     return data, record_of(pictures, source, ranges, found, floats)
 
@@ -56,10 +55,10 @@ def sixteen_bits(recipe: Recipe, float32: bytes, pictures: NDArray[np.uint8]) ->
     return with_metadata(data, export.description(recipe))
 
 
-def checked(recipe: Recipe, int8: bytes, found: Repair | None) -> tuple[bytes, tuple[str, ...]]:
-    """The file that a search kept, or the one given, with metadata; and its float operations. Raises EdgeError."""
+def checked(recipe: Recipe, first: First, found: Repair | None) -> tuple[bytes, tuple[str, ...]]:
+    """The file that a search kept, or the first, with metadata; and its float operations. Raises EdgeError."""
     if found is None or found.kept == 0:
-        return int8, export.check_integer_only(recipe, int8)
+        return first.model, export.check_integer_only(recipe, first.model, first.float_layers)
     chosen = found.chosen
     data = with_metadata(found.model, export.description(recipe))
     return data, export.check_integer_only(recipe, data, chosen.float_layers)

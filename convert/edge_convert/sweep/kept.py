@@ -9,18 +9,27 @@ from typing import Any, Literal
 
 from edge.errors import EdgeError
 from edge.fields import plain
-from edge.files import write_atomically
+from edge.files import sha256_of, write_atomically
 from edge_convert.builder import weights_key
 from edge_convert.export import calibration_source
+from edge_convert.pipeline import places_of
 from edge_convert.recipe import Recipe
 from edge_convert.run_folder import RunFolder, key_of
 from edge_convert.sweep.grid import Case, recipe_digest, to_toml
+from edge_convert.sweep.process import LOG
 from edge_convert.train.finetune import teachers_recipe
 
 MARK = "case.json"
 RECIPE = "recipe.toml"
 State = Literal["built", "gate missed", "failed"]
 """How a case ended. One that missed a gate has its measures and no bundle; one that failed has neither."""
+
+
+def require_own_case(case: Case, folder: Path, data: Path) -> None:
+    """Raise EdgeError where a case's folder holds what neither a sweep nor a build of this name and data has made."""
+    by_sweep = "recipe" in _mark(folder)
+    places = places_of(case.recipe) if by_sweep else (*places_of(case.recipe), RECIPE, MARK, LOG)
+    RunFolder(folder).require_own(case.recipe.name, data, places, replace=by_sweep)
 
 
 def mark_begun(case: Case, folder: Path) -> None:
@@ -37,6 +46,7 @@ def mark_finished(case: Case, folder: Path, key: str, state: State) -> None:
         "key": key,
         "verify": RunFolder(folder).key("verify"),
         "state": state,
+        "bundle": _bundle_digest(folder),
     }
     write_atomically(folder / MARK, json.dumps(mark).encode())
 
@@ -59,9 +69,14 @@ def finished_state(folder: Path, key: str) -> State | None:
     except EdgeError:
         # Started again, it says so itself in its row.
         return None
-    bundle = any(folder.glob("*.edge"))
+    bundle = _bundle_digest(folder)
     state: State = "built" if bundle else "gate missed"
-    return state if mark.get("state") == state else None
+    return state if (mark.get("state"), mark.get("bundle")) == (state, bundle) else None
+
+
+def _bundle_digest(folder: Path) -> str | None:
+    """The sha256 of the bundle that a build has made; None where it has made none."""
+    return next((sha256_of(bundle) for bundle in sorted(folder.glob("*.edge"))), None)
 
 
 def find_folders(cases: Sequence[Case], out: Path) -> dict[str, Path]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from edge.dataset import Dataset, read_dataset
+from edge.errors import EdgeError
 from edge_convert.builder import STAGES, Leaks
 from edge_convert.export import file_of
 from edge_convert.pack import versions
@@ -31,6 +32,7 @@ from edge_convert.sweep.kept import (
     finished_state,
     mark_begun,
     mark_finished,
+    require_own_case,
     shared_keys,
 )
 from edge_convert.sweep.memory import most_builds, room_for_another
@@ -259,6 +261,7 @@ class _Builds:
             waiting.remove(case)
             folder = self._folders[case.name]
             try:
+                require_own_case(case, folder, self._plan.data)
                 mark_begun(case, folder)
                 source = {
                     "data": str(self._plan.data),
@@ -268,6 +271,8 @@ class _Builds:
                 }
                 shared = {stage: self._made[key] for stage, key in keys.items() if key in self._made}
                 self._running[case.name] = CaseProcess(case, folder, source, shared, self._heard)
+            except EdgeError as error:
+                yield self._end(case, "failed", f"{error.message} ({error.remedy})")
             except OSError as error:
                 yield self._end(case, "failed", f"{folder}: {error.strerror or error} ({SPACE})")
 
