@@ -340,6 +340,13 @@ def _row(case: Case, folder: Path, state: State, reason: str) -> Row:
     verification = load_verification(folder / "verify")
     missed = ", ".join(gate.name for gate in verification.gates if not gate.passed)
     size = next(size for size in verification.sizes if size.name.startswith("int8"))
-    channels = load_record(folder / "prune" / PLAN)
-    note = channels.shortfall if channels is not None else ""
-    return replace(row, reason=missed, note=note, verification=verification, size=size)
+    return replace(row, reason=missed, note=_note(folder), verification=verification, size=size)
+
+
+def _note(folder: Path) -> str:
+    """By how much a case missed its share of the time; also where that can no longer be read."""
+    try:
+        channels = load_record(folder / "prune" / PLAN)
+    except EdgeError as error:
+        return error.message
+    return channels.shortfall if channels is not None else ""
