@@ -27,8 +27,8 @@ from edge_convert.recipe import Recipe, read_recipe
 from edge_convert.report.tradeoff import kind_of, read_beside
 from edge_convert.run_folder import RunFolder
 from edge_convert.sweep.choice import Sample, choose, sample_of
-from edge_convert.sweep.grid import lay_over, make_cases, parse_grid, recipe_digest, to_toml
-from edge_convert.sweep.kept import finished_state, shared_keys
+from edge_convert.sweep.grid import Case, lay_over, make_cases, parse_grid, recipe_digest, to_toml
+from edge_convert.sweep.kept import finished_state, mark_begun, require_own_case, shared_keys
 from edge_convert.sweep.memory import room_for_another
 from edge_convert.sweep.pareto import Point, best, dominates, front, parse_budget
 from edge_convert.verify import Verification, load_verification
@@ -494,31 +494,32 @@ def test_a_finished_sweep_is_kept_and_says_the_same(swept: Path, tiny_build: Tin
 
 
 @together
-def test_a_case_whose_folder_cannot_be_made_costs_its_own_row(
+def test_a_case_that_cannot_be_started_costs_its_own_row_and_nothing_else(
     swept: Path, tiny_build: TinyBuild, tmp_path: Path
 ) -> None:
-    for case in (BUILT, MISSED):
-        (tmp_path / case).write_text("in its place")
-    done = edge("sweep", swept / "tiny.toml", "--data", tiny_build.data, "--out", tmp_path, *GRID)
-    assert done.returncode == 1
-    for case in (BUILT, MISSED):
-        assert f"] {case}: failed: {tmp_path / case}: File exists (check the free space and the rights)" in done.stderr
-    assert (tmp_path / "sweep.csv").exists()
-
-
-@together
-def test_what_no_sweep_has_made_is_refused_in_a_cases_place(swept: Path, tiny_build: TinyBuild, tmp_path: Path) -> None:
     shutil.copytree(tiny_build.run, tmp_path / BUILT)
     owner = tmp_path / BUILT / "build.json"
     owner.write_text(owner.read_text().replace('"tiny"', '"precious"'))
-    (tmp_path / MISSED).mkdir()
-    (tmp_path / MISSED / "recipe.toml").write_text("mine")
+    (tmp_path / MISSED).write_text("in its place")
     done = edge("sweep", swept / "tiny.toml", "--data", tiny_build.data, "--out", tmp_path, *GRID)
     assert done.returncode == 1
     assert f"] {BUILT}: failed: {tmp_path / BUILT} holds another build: 'precious'" in done.stderr
-    assert f"] {MISSED}: failed: {tmp_path / MISSED / 'recipe.toml'} is not a build's" in done.stderr
-    assert (tmp_path / MISSED / "recipe.toml").read_text() == "mine"
+    assert f"] {MISSED}: failed: {tmp_path / MISSED}: File exists (check the free space and the rights)" in done.stderr
     assert not (tmp_path / BUILT / "log.txt").exists()
+    assert (tmp_path / MISSED).read_text() == "in its place"
+    assert (tmp_path / "sweep.csv").exists()
+
+
+def test_somebodys_files_in_a_cases_folder_are_refused(recipe: Recipe, tmp_path: Path) -> None:
+    case = Case(name="case", settings={}, recipe=recipe)
+    require_own_case(case, tmp_path / "case", tmp_path)
+    (tmp_path / "case").mkdir()
+    (tmp_path / "case/recipe.toml").write_text("mine")
+    with pytest.raises(EdgeError, match=r"recipe\.toml is not a build's"):
+        require_own_case(case, tmp_path / "case", tmp_path)
+    # One that a sweep has begun, and was killed before the build wrote whose it is.
+    mark_begun(case, tmp_path / "case")
+    require_own_case(case, tmp_path / "case", tmp_path)
 
 
 @together
