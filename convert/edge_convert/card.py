@@ -7,6 +7,7 @@ from edge.fields import plain
 from edge_convert.acceptance.refusals import describe_refusals
 from edge_convert.data.certificate import describe_certificate
 from edge_convert.operating_point import describe
+from edge_convert.quantize.record import QuantizeRecord
 from edge_convert.verify import Verification, gate_table
 from edge_runtime.acceptance import describe as describe_limits
 from edge_runtime.evaluate import Evaluation, render_text
@@ -30,8 +31,8 @@ LIMITS = (
 )
 
 
-def limits(evaluation: Evaluation, tried: int) -> list[str]:
-    """What to doubt. evaluation: of int8 on validation. tried: how many int8 files were measured to choose one."""
+def limits(evaluation: Evaluation, quantized: QuantizeRecord | None) -> list[str]:
+    """What to doubt. evaluation: of int8 on validation. quantized: how that file came about, where it is known."""
     judged = evaluation.judged
     own = []
     if judged.negatives and judged.cleared < judged.negatives / 2:
@@ -39,17 +40,16 @@ def limits(evaluation: Evaluation, tried: int) -> list[str]:
             f"Its threshold clears {judged.cleared} of the {judged.negatives} validation cases without the finding: "
             "most of those who have nothing are referred all the same."
         )
-    if tried > 1:
+    if quantized is not None and quantized.measured > 1:
         own.append(
-            f"The int8 file is the best of {tried} that were measured on the validation pictures, by which its gates "
-            "are judged, too: that flatters it."
+            f"The int8 file is the best of {quantized.measured} that were measured on the validation pictures, by "
+            "which its gates are judged, too: that flatters it."
         )
     return [*own, *LIMITS]
 
 
-def model_card(manifest: Manifest, verification: Verification) -> str:
-    """The card as Markdown."""
-    tried = len(manifest.metrics["quantization"]["tried"])
+def model_card(manifest: Manifest, verification: Verification, quantized: QuantizeRecord | None) -> str:
+    """The card as Markdown. quantized: how the int8 file came about, where it is known."""
     decision = manifest.decision
     data = manifest.data
     synthetic = (
@@ -114,7 +114,7 @@ def model_card(manifest: Manifest, verification: Verification) -> str:
         _block(gate_table(verification.gates)),
         "## Limits",
         "",
-        *(f"- {limit}" for limit in limits(verification.evaluations["val/int8"], tried)),
+        *(f"- {limit}" for limit in limits(verification.evaluations["val/int8"], quantized)),
         "",
         "## Built again",
         "",

@@ -70,7 +70,7 @@ def pack(
         reference=None if known is None else known.record,
     )
     parts = {**golden.parts, **draft.parts, **known_parts, CERTIFICATE: to_bytes(prepared.certificate)}
-    parts[CARD] = model_card(manifest, verification).encode()
+    parts[CARD] = model_card(manifest, verification, quantized).encode()
     return write_bundle(path, manifest, parts)
 
 

@@ -15,6 +15,7 @@ from edge.errors import DataError, EdgeError, GateError, RecipeError
 from edge.split import assign_folds
 from edge_convert import export, network
 from edge_convert.builder import PLACES, STAGES, Builder, Events, Leaks, Source, StageEvent
+from edge_convert.data.check import missing_splits
 from edge_convert.progress import finish
 from edge_convert.prune.clock import Clock, ProgramClock
 from edge_convert.quantize.steps import other_ways
@@ -180,7 +181,7 @@ def check_early(recipe: Recipe, dataset: Dataset, seeds: int = 1, folds: int = 0
                 f"of the teacher: {error.message}", remedy="mend `teacher` or its keys below `distill`"
             ) from None
     export.calibration_source(recipe)
-    missing = [split for split in ("train", "val") if dataset.has_splits and not dataset.of_split(split)]
+    missing = missing_splits(dataset.counts()) if dataset.has_splits else []
     if missing:
         raise DataError(
             f"the data set has splits, and none is called {missing[0]!r}",

@@ -336,8 +336,8 @@ def test_what_is_said_of_the_first_ranges_is_not_said_of_a_file_with_others(tiny
     assert first.startswith("ranges of the int8 file as exported, which was not kept, set by 24 pictures")
     assert kept == "int8 files tried on validation: 2; kept: clipped, which meets the gates"
     evaluation = load_verification(tiny_build.run / "verify").evaluations["val/int8"]
-    assert any("the best of 2 that were measured on the validation" in limit for limit in limits(evaluation, 2))
-    assert not any("the best of" in limit for limit in limits(evaluation, 1))
+    assert any("the best of 2 that were measured on the validation" in limit for limit in limits(evaluation, record))
+    assert not any("the best of" in limit for limit in limits(evaluation, replace(record, tried=tried[:1], kept=0)))
 
 
 def test_the_command_shows_the_worst_layers_and_leaves_the_build_alone(tiny_build: TinyBuild, tmp_path: Path) -> None:
@@ -383,18 +383,7 @@ class ScriptedJudge(Judge):
         self._errors = iter(errors)
 
     def measure(self, model: bytes, variant: str = "int8") -> Cost:
-        error = next(self._errors)
-        return Cost(
-            n=1,
-            error=error,
-            auc=0.5,
-            accuracy=0.5,
-            auc_drop=1,
-            accuracy_drop=1,
-            flips=1,
-            saliency=None,
-            bytes=len(model),
-        )
+        return replace(COST, error=next(self._errors), auc_drop=1, accuracy_drop=1, flips=1)
 
 
 def test_covering_pictures_get_the_kind_of_range_that_did_best_by_scripted_measures(

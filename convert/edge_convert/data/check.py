@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
@@ -148,6 +148,11 @@ def check_dataset(dataset: Dataset, *, seed: int = 0, embeddings: bool = False) 
         embeddings=embeddings,
         look_alikes=look_alikes,
     )
+
+
+def missing_splits(splits: Collection[str]) -> list[str]:
+    """The splits that a build needs and that are not among these."""
+    return [split for split in ("train", "val") if split not in splits]
 
 
 def _part_of(steps: Steps[T], before: int, parts: int, count: int) -> Steps[T]:

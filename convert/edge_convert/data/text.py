@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edge_convert.data.check import DataReport, GroupLeak, describe_leak
+from edge_convert.data.check import DataReport, GroupLeak, describe_leak, missing_splits
 from edge_convert.data.pairs import Pair
 
 SHOWN = 5
@@ -34,7 +34,7 @@ def _facts(report: DataReport) -> list[str]:
         unit = "by picture, as no groups are known" if report.groups is None else "by group"
         splits = f"made for this check {unit}, seed {report.seed}"
     else:
-        missing = [split for split in ("train", "val") if split not in report.pictures]
+        missing = missing_splits(report.pictures)
         why = f"; no {' and no '.join(missing)}: good to evaluate on, not to convert" if missing else ""
         splits = f"the data set's own{why}"
     facts = {

@@ -113,8 +113,9 @@ def _repair(run: Path, recipe: Recipe, out: Path, *, its_own: bool) -> None:
     prepared, models = load_prepared(run / "data"), read_models(run / "quantize")
     pictures = len(json.loads((run / "quantize" / CALIBRATION).read_text(encoding="utf-8")))
     built = load_quantization(run / "quantize" / QUANTIZATION)
-    first = First(model=models["int8"], kind=kind_of(built.ranges) if its_own else None)
-    if built.kept:
+    if built.kept == 0:
+        first = First(model=models["int8"], kind=kind_of(built.ranges) if its_own else None)
+    else:
         its = built.tried[built.kept]
         first = First(
             model=models["int8"], float_layers=its.float_layers, called=f"as the build kept it ({its.remedy})"

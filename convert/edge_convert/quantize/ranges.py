@@ -41,16 +41,14 @@ CLIPPINGS: tuple[Kind, ...] = (
     ("without the outer 0.01 %", "percentile", 99.99),
     ("without the outer 0.1 %", "percentile", 99.9),
 )
+Range = tuple[float, float]
+Ranges = dict[tuple[int, int], Range]
+"""By graph and tensor: the least and the largest value that it can hold."""
 
 
 def kind_of(said: str) -> Kind | None:
     """The kind of range that a sentence about it begins with; None where it is none of these."""
     return next((kind for kind in (END_TO_END, *CLIPPINGS) if said.split(",")[0] == kind[0]), None)
-
-
-Range = tuple[float, float]
-Ranges = dict[tuple[int, int], Range]
-"""By graph and tensor: the least and the largest value that it can hold."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,6 +29,11 @@ class QuantizeRecord:
     float_operations: tuple[str, ...]
     ranges: str = END_TO_END[0]
 
+    @property
+    def measured(self) -> int:
+        """How many int8 files were measured to choose one."""
+        return sum(attempt.ships and attempt.cost is not None for attempt in self.tried)
+
     def sentences(self) -> list[str]:
         """For the card and the report."""
         which = "int8 ranges" if self.kept == 0 else "ranges of the int8 file as exported, which was not kept,"
@@ -43,8 +48,7 @@ class QuantizeRecord:
         if len(self.tried) > 1:
             kept = self.tried[self.kept]
             state = "which meets the gates" if kept.passed else "which MISSES " + ", ".join(kept.misses)
-            made = sum(attempt.ships and attempt.cost is not None for attempt in self.tried)
-            said.append(f"int8 files tried on validation: {made}; kept: {kept.remedy}, {state}")
+            said.append(f"int8 files tried on validation: {self.measured}; kept: {kept.remedy}, {state}")
         if self.float_operations:
             met = bool(self.tried) and self.tried[self.kept].passed
             why = ", because no file without them met the gates" if met else ""

@@ -93,7 +93,7 @@ def _evidence(inputs: ReportInputs, splits: list[str]) -> dict[str, Any]:
         "others": _others(inputs),
         "beside": inputs.beside,
         "letters": LETTERS,
-        "sizes": tables.size_rows(v.sizes),
+        "sizes": v.sizes,
         "quantized": inputs.quantized,
         "zeros": total_sparsity(inputs.sparsity),
         "layers": inputs.sparsity,
@@ -110,7 +110,7 @@ def _evidence(inputs: ReportInputs, splits: list[str]) -> dict[str, Any]:
         "calibrated": _calibrated(inputs),
         "recipe_rows": tables.recipe_rows(recipe),
         "versions": versions(),
-        "limits": limits(v.evaluations["val/int8"], len(inputs.quantized.tried) if inputs.quantized else 0),
+        "limits": limits(v.evaluations["val/int8"], inputs.quantized),
     }
 
 

@@ -14,7 +14,6 @@ from edge.acceptance import QUALITY, UNLIKE, Acceptance, answer
 from edge.fields import plain
 from edge_convert.recipe import Recipe
 from edge_convert.reference import OwnClass, ReferenceSet
-from edge_convert.verify import ModelSize
 from edge_runtime.evaluate import Evaluation, Prediction
 from edge_runtime.judgement import Judged, Standing
 from edge_runtime.metrics import Interval, wilson
@@ -64,19 +63,6 @@ class DecisionRow:
     uncertain: int
     retake: int
     right: Interval | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class SizeRow:
-    """One model file. share: its compressed bytes against those of the first row. auc, specificity: see `ModelSize`."""
-
-    name: str
-    bytes: int
-    compressed_bytes: int
-    share: float
-    infer_ms: float | None
-    auc: Interval | None
-    specificity: Interval | None
 
 
 def known_rows(reference: ReferenceSet | None, evaluation: Evaluation) -> list[tuple[str, OwnClass, Interval]]:
@@ -181,22 +167,6 @@ def limit_rows(acceptance: Acceptance | None) -> list[tuple[str, str, str]]:
     """Each measure of a picture with its lower and upper limit, "" where that side is open."""
     limits = {} if acceptance is None else acceptance.limits
     return [(words(name), _limit(each.low), _limit(each.high)) for name, each in limits.items()]
-
-
-def size_rows(sizes: Sequence[ModelSize]) -> list[SizeRow]:
-    """The files with their compressed size against the first."""
-    return [
-        SizeRow(
-            name=size.name,
-            bytes=size.bytes,
-            compressed_bytes=size.compressed_bytes,
-            share=size.compressed_bytes / sizes[0].compressed_bytes,
-            infer_ms=size.infer_ms,
-            auc=size.auc,
-            specificity=size.specificity,
-        )
-        for size in sizes
-    ]
 
 
 def _limit(value: float | None) -> str:

@@ -45,7 +45,6 @@ from edge_runtime.timing import Machine, this_machine
 T = TypeVar("T")
 FILES = ("sweep.csv", "sweep.json", "sweep.svg")
 """What is written beside the cases."""
-SPACE = "check the free space and the rights"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,7 +273,7 @@ class _Builds:
             except EdgeError as error:
                 yield self._end(case, "failed", f"{error.message} ({error.remedy})")
             except OSError as error:
-                yield self._end(case, "failed", f"{folder}: {error.strerror or error} ({SPACE})")
+                yield self._unwritten(case, error)
 
     def _room(self, jobs: int | None) -> bool:
         if jobs is not None:
@@ -314,13 +313,17 @@ class _Builds:
             mark_finished(process.case, process.folder, self._keys[process.case.name], state)
         except OSError as error:
             # It is there, and a sweep that goes on finds its stages; this one cannot say that it is finished.
-            return self._end(process.case, "failed", f"{process.folder}: {error.strerror or error} ({SPACE})")
+            return self._unwritten(process.case, error)
         return self._end(process.case, state, "")
 
     def _end(self, case: Case, state: State, reason: str, *, stage: str = "") -> SweepEvent:
         self.ended[case.name] = self._folders[case.name], state, reason
         shown = f"{stage or state}: {reason}" if reason else stage or state
         return self._event(case, shown, ended=True)
+
+    def _unwritten(self, case: Case, error: OSError) -> SweepEvent:
+        reason = f"{self._folders[case.name]}: {error.strerror or error} (check the free space and the rights)"
+        return self._end(case, "failed", reason)
 
     def _event(self, case: Case, stage: str, *, ended: bool = False, progress: Progress | None = None) -> SweepEvent:
         number, of = self._numbers[case.name], len(self._numbers)
